@@ -1,0 +1,6 @@
+"""python -m pygw."""
+
+from pygw.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

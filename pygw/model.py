@@ -1,0 +1,140 @@
+"""The plain data that the control plane gives the data plane: no Kubernetes objects, no sockets.
+
+`control.resolve` makes a GatewayConfig, `tables` compiles its routes into one flat image, `supervisor`
+hands image and backends to the workers. Everything here is frozen and comparable with ==, so that
+"did anything change?" is one comparison. Imports nothing of pygw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMatch:
+    """One entry of matches[].headers; `name` is lower case."""
+
+    name: str
+    value: str
+    is_regex: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MatchConfig:
+    """One GRPCRouteMatch. None means any; duplicate header names are already dropped (first counts)."""
+
+    service: str | None = None
+    service_is_regex: bool = False
+    method: str | None = None
+    method_is_regex: bool = False
+    headers: tuple[HeaderMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderModifier:
+    """RequestHeaderModifier or ResponseHeaderModifier; names lower case, forbidden ones already left out.
+
+    Applied as remove, then set, then add (a name stands in one of them only where the user wrote it so).
+    """
+
+    set: tuple[tuple[str, str], ...] = ()
+    add: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorConfig:
+    """RequestMirror with a valid backendRef: numerator of denominator calls are copied to `backend`."""
+
+    backend: str
+    numerator: int = 100
+    denominator: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRefConfig:
+    """One backendRef of a rule. `backend` is the key of a BackendConfig; invalid refs keep their weight."""
+
+    backend: str
+    namespace: str
+    name: str
+    port: int
+    weight: int = 1
+    reason: str | None = None  # why it is invalid (RefNotPermitted, BackendNotFound, ...); None: valid
+    message: str = ""  # for grpc-message where reason is set
+    request_headers: HeaderModifier | None = None
+    response_headers: HeaderModifier | None = None
+    mirrors: tuple[MirrorConfig, ...] = ()
+    failure: str | None = None  # an unsupported filter on this backendRef: its calls get 14 with this text
+
+
+@dataclass(frozen=True, slots=True)
+class RuleConfig:
+    """One GRPCRouteRule. `matches` is never empty: a rule without matches has one empty MatchConfig."""
+
+    index: int  # its place in spec.rules (dropped rules leave gaps)
+    matches: tuple[MatchConfig, ...]
+    backends: tuple[BackendRefConfig, ...]
+    name: str | None = None
+    request_headers: HeaderModifier | None = None
+    response_headers: HeaderModifier | None = None
+    mirrors: tuple[MirrorConfig, ...] = ()
+    # (grpc_status, message) that every call of this rule gets: unsupported filter 14, no backendRefs 12, ...
+    failure: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfig:
+    """One GRPCRoute that at least one listener accepted."""
+
+    namespace: str
+    name: str
+    hostnames: tuple[str, ...]  # lower case; empty: any
+    rules: tuple[RuleConfig, ...]
+    created: str = ""  # RFC 3339 creationTimestamp; "" counts as newer than any
+    kind: str = "GRPCRoute"
+
+    @property
+    def key(self) -> str:
+        """`kind/namespace/name`, unique in a GatewayConfig."""
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerConfig:
+    """One listener that serves. Listeners of one address and port are merged by hostname in `tables`."""
+
+    gateway: str  # namespace/name of the Gateway
+    name: str
+    port: int  # the listener's own port; --port-map changes only what is bound
+    hostname: str = ""  # lower case, may start with "*."; "": any
+    protocol: str = "HTTP"
+    addresses: tuple[str, ...] = ()  # where its Gateway binds; empty: the shared addresses (--bind)
+    routes: tuple[str, ...] = ()  # RouteConfig.key, sorted
+
+    @property
+    def key(self) -> str:
+        """`namespace/gateway/listener`, as metrics, explain and the access log name it."""
+        return f"{self.gateway}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """A Service port (or a --resolve target). Endpoints come from EndpointSlices or from DNS."""
+
+    key: str  # "namespace/name:port"
+    namespace: str
+    name: str
+    port: int
+    endpoints: tuple[tuple[str, int], ...] = ()  # (IP address, port), ready ones, sorted
+    dns: tuple[tuple[str, int], ...] = ()  # (host name, port) to try in order where there are no EndpointSlices
+    protocol: str = "h2c"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """All that the data plane must do."""
+
+    listeners: tuple[ListenerConfig, ...] = ()
+    routes: dict[str, RouteConfig] = field(default_factory=dict)  # by RouteConfig.key
+    backends: dict[str, BackendConfig] = field(default_factory=dict)  # by BackendConfig.key

@@ -1,0 +1,81 @@
+"""Every limit and timer of the data plane: its name, default, unit, reason and the metric that shows it.
+
+`pygw run --list-settings` prints this table and `--set NAME=VALUE` changes it. Options that are not limits
+(ports, addresses, log formats) live in cli.py. Imports nothing of pygw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from dataclasses import field as dataclass_field
+from typing import Any
+
+
+def setting(default: Any, unit: str, reason: str, metric: str = "") -> Any:
+    """A Settings field that carries its documentation."""
+    return dataclass_field(default=default, metadata={"unit": unit, "reason": reason, "metric": metric})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits and timers; 0 means "off" where the reason says so."""
+
+    max_concurrent_streams: int = setting(
+        1000, "streams", "Streams that one client connection may have open (SETTINGS_MAX_CONCURRENT_STREAMS); "
+        "more are refused with REFUSED_STREAM, which is safe to retry.", "pygw_limit_hits_total{limit}")
+    stream_window: int = setting(
+        65535, "octets", "First flow-control window of each stream, both ways: what a stalled peer can make us "
+        "hold. It grows up to stream_window_max while the other side drains.")
+    stream_window_max: int = setting(
+        1048576, "octets", "A stream's window grows to this while data is drained as fast as it comes.")
+    connection_window: int = setting(
+        4194304, "octets", "Flow-control window of a whole connection: what one peer can make us hold.")
+    max_header_list_size: int = setting(
+        131072, "octets", "Size of one message's header list (RFC 9113 §6.5.2); over it the call gets "
+        "RESOURCE_EXHAUSTED and the connection lives on.", "pygw_limit_hits_total{limit}")
+    max_header_fields: int = setting(
+        1000, "fields", "Fields in one message's header list; as above.", "pygw_limit_hits_total{limit}")
+    header_table_size: int = setting(
+        4096, "octets", "HPACK dynamic table that we keep for a peer (RFC 7541 §4.2).")
+    encoder_table_size: int = setting(
+        4096, "octets", "The most that our own HPACK encoder uses of the table a peer allows.")
+    connect_timeout: float = setting(5.0, "seconds", "TCP connect to an endpoint.", "pygw_upstream_connects_total")
+    handshake_timeout: float = setting(
+        10.0, "seconds", "TLS and HTTP/2 handshake, both ways: a half-open connection is closed after it.",
+        "pygw_limit_hits_total{limit}")
+    pending_calls: int = setting(
+        1024, "calls", "Calls of one worker that may wait for a connection to one endpoint; more get "
+        "RESOURCE_EXHAUSTED.", "pygw_limit_hits_total{limit}")
+    pending_timeout: float = setting(
+        10.0, "seconds", "The longest a call waits for a connection to an endpoint; then UNAVAILABLE.",
+        "pygw_limit_hits_total{limit}")
+    max_upstream_connections: int = setting(
+        64, "connections", "Connections that one worker opens to one endpoint when the endpoint's stream limit "
+        "is reached; then calls wait.", "pygw_upstream_connections")
+    keepalive_time: float = setting(
+        60.0, "seconds", "A PING is sent on a client connection that was silent for so long with calls open; 0: never.")
+    keepalive_timeout: float = setting(20.0, "seconds", "The PING's answer must come within this.")
+    upstream_keepalive_time: float = setting(
+        60.0, "seconds", "As keepalive_time, to endpoints with calls open; 0: never.")
+    max_connection_idle: float = setting(
+        0.0, "seconds", "A client connection without calls for so long is closed gracefully; 0: never.")
+    max_connection_age: float = setting(
+        0.0, "seconds", "A client connection is asked to go (GOAWAY) at this age, with 10 % jitter, so that a "
+        "scaled-out gateway gets its share; 0: never.")
+    max_connection_age_grace: float = setting(
+        0.0, "seconds", "Calls still open so long after max_connection_age are ended with UNAVAILABLE; 0: never.")
+    upstream_idle: float = setting(300.0, "seconds", "An upstream connection without calls for so long is closed.")
+    write_high_water: int = setting(
+        262144, "octets", "Unsent octets on one connection above which its sources are no longer credited.")
+    max_label_values: int = setting(
+        1000, "series", "Distinct label sets of the call metrics in one worker; what comes later is counted as "
+        '"_other".', "pygw_metric_series")
+    regex_cache: int = setting(4096, "entries", "Decisions of regex matches kept in one worker.")
+    trusted_proxy_hops: int = setting(
+        1, "hops", "How many proxies in front are trusted to have appended to x-forwarded-for.")
+    x_forwarded: bool = setting(True, "boolean", "Append x-forwarded-for and x-forwarded-proto.")
+
+
+def describe() -> list[dict[str, Any]]:
+    """The settings in order, as --list-settings prints them."""
+    return [{"name": item.name, "default": item.default, **item.metadata} for item in fields(Settings)]
