@@ -21,7 +21,7 @@ cdef struct Text:                # length 0: left out of the line
 
 cdef struct AccessEntry:         # zero it, then fill what is known
     double time                  # when the call began, seconds since 1970
-    Text client                  # client_address.client_length()
+    Text client                  # client_address()
     Text method                  # left out where it is POST
     Text authority
     Text path
@@ -57,4 +57,4 @@ cdef class AccessLog:
 
     cdef int write(self, const AccessEntry* entry) except -1
     # Hands out what is there. The loop calls it; call it once more at the end.
-    cdef int flush(self) except -1
+    cpdef int flush(self) except -1

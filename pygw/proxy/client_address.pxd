@@ -21,8 +21,10 @@ cdef struct Address:             # of IP, in network order
     uint8_t family               # 4, 6; 0: none
     uint8_t[16] octets           # the first 4 of them with family 4
 
-# Reads an IP address; ::ffff:a.b.c.d becomes a.b.c.d, a zone (%eth0) is left out. False: it is none.
+# Reads an IP address, unmapped (see below), without its zone (%eth0). False: it is none.
 cdef bint parse_address(const uint8_t* text, Py_ssize_t length, Address* out) noexcept
+# ::ffff:a.b.c.d, as a socket for both families shows IPv4 peers, becomes a.b.c.d.
+cdef void unmap(Address* address) noexcept
 # Writes the text of an address (at most ADDRESS_TEXT_MAX octets, no NUL counted) and returns its length.
 cdef Py_ssize_t format_address(const Address* address, uint8_t* out) noexcept
 
@@ -49,10 +51,7 @@ cdef class TrustedProxies:
         self, bint peer_is_tls, bint trusted, const Field* fields, Py_ssize_t count,
     ) noexcept
 
-# The length of the client's address, which is what a forwarded_for() value begins with.
-cdef inline Py_ssize_t client_length(const uint8_t* forwarded_for, Py_ssize_t length) noexcept:
-    cdef Py_ssize_t i
-    for i in range(length):
-        if forwarded_for[i] == b",":
-            return i
-    return length
+# The client's address, which is what a forwarded_for() value begins with; brackets and port are left out.
+cdef const uint8_t* client_address(
+    const uint8_t* forwarded_for, Py_ssize_t length, Py_ssize_t* client_length,
+) noexcept
