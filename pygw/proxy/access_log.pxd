@@ -56,5 +56,6 @@ cdef class AccessLog:
         readonly uint64_t lost   # lines that the sink could not take
 
     cdef int write(self, const AccessEntry* entry) except -1
+    cdef int put_time(self, double seconds) except -1
     # Hands out what is there. The loop calls it; call it once more at the end.
     cpdef int flush(self) except -1

@@ -71,9 +71,8 @@ cdef class CallMetrics:
         uint64_t mask
         uint64_t seed0           # random: peers must not be able to aim at one bucket
         uint64_t seed1
-        CallSeries* first        # all series in the order of their making, linked by `chunk`
-        void* chunks
-        Py_ssize_t chunk_used
+        void* chunks             # of series, the newest first
+        Py_ssize_t chunk_used    # series in use of the newest
         CallSeries* rest         # the series with all labels "_other"; made when needed
         readonly Py_ssize_t max_series
         readonly Py_ssize_t series_count     # with labels of their own
@@ -94,6 +93,8 @@ cdef class CallMetrics:
         self, uint64_t hash, const uint8_t* path, uint32_t path_length, const uint8_t* route, uint32_t route_length,
         const uint8_t* backend, uint32_t backend_length,
     ) except NULL
+    cdef CallSeries* allocate(self) except NULL
+    cdef int make_room(self) except -1
 
 # ===== everything that is not one call's =====
 
