@@ -5,11 +5,18 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
-from posix.time cimport time_t, tm
 
 from ..http2.buffer cimport Buffer, buffer_append, buffer_free, buffer_reserve, buffer_take
 
 cdef extern from "<time.h>" nogil:
+    ctypedef long time_t
+    cdef struct tm:
+        int tm_sec
+        int tm_min
+        int tm_hour
+        int tm_mday
+        int tm_mon
+        int tm_year
     tm* gmtime_r(const time_t* time, tm* result)
 
 cdef const char* HEXADECIMAL = b"0123456789abcdef"
@@ -292,7 +299,8 @@ def write_entry(AccessLog log, dict values, Py_ssize_t times=1):
     entry.http_status = values.get("http_status", 0)
     entry.grpc_status = values.get("grpc_status", -1)
     entry.ended_by = ends[values.get("ended_by", "backend")]
-    entry.reason = NULL if reason is None else <const char*>reason
+    if reason is not None:
+        entry.reason = reason
     entry.attempts = values.get("attempts", 0)
     entry.duration_us = values.get("duration_us", 0)
     entry.upstream_us = values.get("upstream_us", 0)
