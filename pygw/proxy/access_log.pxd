@@ -59,3 +59,4 @@ cdef class AccessLog:
     cdef int put_time(self, double seconds) except -1
     # Hands out what is there. The loop calls it; call it once more at the end.
     cpdef int flush(self) except -1
+    cdef int hand_out(self) except -1

@@ -172,7 +172,7 @@ cdef class AccessLog:
             raise
         self.line_count += 1
         if lines.length >= FLUSH_SIZE:
-            self.flush()
+            self.hand_out()
         elif not self.flush_scheduled:
             self.flush_scheduled = True
             self.loop.call_soon(self.flush)
@@ -201,9 +201,12 @@ cdef class AccessLog:
         return buffer_append(&self.lines, b'"', 1)
 
     cpdef int flush(self) except -1:
-        cdef bytes octets
-        cdef uint64_t count
         self.flush_scheduled = False
+        return self.hand_out()
+
+    cdef int hand_out(self) except -1:
+        cdef bytes octets
+        cdef Py_ssize_t count
         if self.lines.length == 0:
             return 0
         octets = buffer_take(&self.lines)
@@ -212,7 +215,7 @@ cdef class AccessLog:
         except OSError:
             # A full disk or a closed pipe must not end calls: the loss is counted and shown.
             count = octets.count(b"\n")
-            self.lost += count
+            self.lost += <uint64_t>count
         return 0
 
 

@@ -7,7 +7,9 @@
 # Bounds: labels come from peers, so the number of series is limited (max_series). Beyond it a call is counted in
 # the series of its route and backend with service and method "_other" (at most max_series of these), beyond that
 # in one series with all labels "_other". Calls that no route matched (route_length 0) never get a series of their
-# own, nor do paths that are not /service/method or longer than LABEL_MAX: they would let anyone use the limit up.
+# own, nor do paths that are not /service/method in printable ASCII or are longer than LABEL_MAX: anyone could use the
+# limit up with them. A catch-all route lets a client do so still, with methods that do not exist; then the sums by
+# route and backend stay right.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 

@@ -4,7 +4,7 @@ import os
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
 cdef extern from *:
     """
@@ -44,16 +44,20 @@ cdef inline uint64_t hash_octets(const uint8_t* octets, Py_ssize_t length, uint6
     return state
 
 
-# /service/method, both not empty and nothing more: a path that may become labels.
+# A path that may become labels: /service/method, both not empty, nothing more, printable ASCII (so that different
+# paths never show as the same text), and not what the shared series is called.
 cdef bint is_method_path(const uint8_t* path, Py_ssize_t length) noexcept:
-    cdef const uint8_t* slash
-    if length < 4 or length > LABEL_MAX or path[0] != b"/" or memchr(path, b"?", <size_t>length) != NULL:
+    cdef Py_ssize_t i, slash = 0
+    if length < 4 or length > LABEL_MAX or path[0] != b"/":
         return False
-    slash = <const uint8_t*>memchr(path + 1, b"/", <size_t>(length - 1))
-    return (
-        slash != NULL and slash != path + 1 and slash != path + length - 1
-        and memchr(slash + 1, b"/", <size_t>(path + length - slash - 1)) == NULL
-    )
+    for i in range(1, length):
+        if not 0x20 < path[i] < 0x7F or path[i] == b"?":
+            return False
+        if path[i] == b"/":
+            if slash > 0 or i == 1 or i == length - 1:
+                return False
+            slash = i
+    return slash > 0 and not (length == 14 and memcmp(path, b"/_other/_other", 14) == 0)
 
 
 cdef class CallMetrics:
