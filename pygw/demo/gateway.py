@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from pygw.errors import StartError
+
 READY_TIMEOUT = 30.0  # seconds; the first start after an install also compiles Python's bytecode
 STOP_TIMEOUT = 10.0
 POLL_INTERVAL = 0.05
 LOG_LINES_SHOWN = 20
-
-
-class DemoError(Exception):
-    """The demo cannot go on; the message is for the user."""
 
 
 class GatewayProcess:
@@ -78,17 +76,17 @@ class GatewayProcess:
         deadline = time.monotonic() + READY_TIMEOUT
         while time.monotonic() < deadline:
             if self.has_ended:
-                raise DemoError(
+                raise StartError(
                     f"the gateway ended with exit code {self._process.returncode} before it was ready; it said:\n"
                     + self.last_log_lines()
                 )
             if _answers_ok(f"http://127.0.0.1:{self.admin_port}/readyz"):
                 return
             time.sleep(POLL_INTERVAL)
-        raise DemoError(f"the gateway was not ready after {READY_TIMEOUT:.0f} s; it said:\n" + self.last_log_lines())
+        raise StartError(f"the gateway was not ready after {READY_TIMEOUT:.0f} s; it said:\n" + self.last_log_lines())
 
 
-def free_port(preferred: int) -> int:
+def free_port(preferred: int = 0) -> int:
     """`preferred` if nothing listens there on loopback, else a port that the kernel chooses."""
     for port in (preferred, 0):
         with socket.socket() as probe:
@@ -97,7 +95,7 @@ def free_port(preferred: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise DemoError("no free TCP port on 127.0.0.1")
+    raise StartError("no free TCP port on 127.0.0.1")
 
 
 def _answers_ok(url: str) -> bool:

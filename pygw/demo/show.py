@@ -10,18 +10,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from pygw.demo.gateway import DemoError, GatewayProcess
+from pygw.demo.gateway import GatewayProcess
 from pygw.demo.greeter import GreeterBackend
 from pygw.demo.tour import Tour
-
-__all__ = ["DemoError", "show"]
+from pygw.errors import StartError
 
 BACKEND_NAMES = ("greeter-v1", "greeter-v2")
 WATCH_INTERVAL = 0.2  # seconds between looks at whether the gateway still runs
 
 
 def show(stay: bool) -> int:
-    """Run the demo, up to Ctrl-C with `stay`; return the exit code. Raises DemoError with text for the user."""
+    """Run the demo, up to Ctrl-C with `stay`; return the exit code. Raises StartError with text for the user."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with ExitStack() as stack:
@@ -50,7 +49,7 @@ def _show(stack: ExitStack, stay: bool) -> int:
         _say(_what_to_try(gateway.port, gateway.admin_port, config))
         while not gateway.has_ended:
             time.sleep(WATCH_INTERVAL)
-        raise DemoError("the gateway ended; it said:\n" + gateway.last_log_lines())
+        raise StartError("the gateway ended; it said:\n" + gateway.last_log_lines())
     return 1 if wrong else 0
 
 

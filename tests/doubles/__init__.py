@@ -1,0 +1,1 @@
+"""Fakes and peers that tests share: backends that tell who they are, peers that break the rules."""
