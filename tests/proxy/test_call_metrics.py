@@ -23,8 +23,8 @@ def total(metrics, name):
 def test_one_call():
     metrics = CallMetrics(10)
     record_call(
-        metrics, b"/pkg.Greeter/Hello", ROUTE, BACKEND, grpc_status=5, duration_us=2500, received=7, sent=11, requests=1,
-        responses=2,
+        metrics, b"/pkg.Greeter/Hello", ROUTE, BACKEND, grpc_status=5, duration_us=2500, received=7, sent=11,
+        requests=1, responses=2,
     )
     assert rows(metrics, "pygw_calls_total") == [({**LABELS, "grpc_status": "5"}, 1)]
     assert rows(metrics, "pygw_calls_started_total") == [(LABELS, 1)]
@@ -174,7 +174,8 @@ def test_nothing_is_lost(calls, limit):
 def test_every_field_of_the_relay_counters_is_shown_once():
     numbers = [number for _, _, number in count_everything()]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
-    assert [labels["limit"] for name, labels, _ in count_everything() if name == "pygw_limit_hits_total"] == list(LIMITS)
+    limits = [labels["limit"] for name, labels, _ in count_everything() if name == "pygw_limit_hits_total"]
+    assert limits == list(LIMITS)
     gauges = {name for name, _, _ in count_everything() if HELP[name][0] == "gauge"}
     assert gauges == {
         "pygw_downstream_connections", "pygw_downstream_streams", "pygw_upstream_connections", "pygw_upstream_streams",
