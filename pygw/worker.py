@@ -1,0 +1,275 @@
+"""A worker process: the Relay on a uvloop loop, and the channels that tell it what to do.
+
+The launcher hands it listening sockets, the control process routes and endpoints (pygw/launcher.py and
+pygw/control/controller.py list the messages). It reads no configuration, imports nothing of control, and lives no
+longer than its launcher. Without a control process it goes on serving what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import mmap
+import os
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import uvloop
+
+from pygw import logs
+from pygw.channel import Channel, ChannelError, Message, check_sealed
+from pygw.child import inherited_channel, join_launcher
+from pygw.errors import PygwError
+from pygw.logs import LineWriter
+from pygw.run_options import RunOptions
+from pygw.settings import Settings
+
+log = logging.getLogger(__name__)
+
+GOAWAY_GAP = 1.0  # seconds between the two GOAWAYs of a drain: a round trip (RFC 9113 §6.8)
+DRAIN_POLL = 0.02  # seconds between two looks whether all client connections have ended
+
+Backends = list[tuple[str, list[tuple[str, int]]]]
+
+
+class RelayLike(Protocol):
+    """What a worker needs of pygw.proxy.relay.Relay."""
+
+    @property
+    def open_calls(self) -> int: ...
+    @property
+    def open_connections(self) -> int: ...
+    def apply(self, version: int, image: object, backends: Backends) -> None: ...
+    def update_endpoints(self, backends: Backends) -> None: ...
+    def protocol_factory(self, address: str, port: int) -> Callable[[], asyncio.BaseProtocol]: ...
+    def start_drain(self) -> None: ...
+    def finish_drain(self) -> None: ...
+    def abort_calls(self) -> None: ...
+    def metrics(self) -> dict[str, Any]: ...
+    def endpoint_states(self) -> dict[str, list[dict[str, Any]]]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Worker:
+    """Carries out messages; `relay` is made by `make_relay` when the launcher has said how."""
+
+    loop: asyncio.AbstractEventLoop
+    make_relay: Callable[..., RelayLike]
+    goaway_gap: float = GOAWAY_GAP
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    launcher: Channel | None = None
+    control: Channel | None = None
+    relay: RelayLike = field(init=False)
+    access_log: LineWriter | None = None
+    _listeners: dict[int, Listener] = field(default_factory=dict)
+    _version: int = 0
+    _is_draining: bool = False
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    # ===== from the launcher =====
+
+    def on_launcher_message(self, message: Message, fds: list[int]) -> None:
+        """Carry out one message of the launcher."""
+        match message["type"]:
+            case "start":
+                self._start(message["worker"], RunOptions.from_json(message["options"]))
+            case "control":
+                self._connect(socket.socket(fileno=fds.pop(0)))
+            case "listen":
+                for number, address, port in message["sockets"]:
+                    self._in_background(self._listen(number, address, port, socket.socket(fileno=fds.pop(0))))
+            case "unlisten":
+                for number in message["numbers"]:
+                    if number in self._listeners:
+                        self._in_background(self._listeners.pop(number).close(self.loop))
+            case "reopen":
+                self._reopen()
+            case "drain":
+                self._in_background(self._drain())
+            case "abort":
+                self.relay.abort_calls()
+            case unknown:
+                log.error("unknown message", extra={"message_type": unknown})
+
+    def _start(self, number: int, options: RunOptions) -> None:
+        self.access_log = None if options.access_log == "off" else _open_access_log(options.access_log)
+        self.relay = self.make_relay(
+            self.loop,
+            Settings(**options.settings),
+            number,
+            options.trusted_proxies,
+            options.proxy_protocol_from,
+            None if self.access_log is None else self.access_log.write,
+        )
+        # What exists now lives as long as the process: keep the collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        assert self.launcher is not None
+        self.launcher.send({"type": "started"})
+
+    async def _listen(self, number: int, address: str, port: int, sock: socket.socket) -> None:
+        # uvloop closes the socket that it serves; this one stays for what waits in its queue at the end.
+        rest = sock.dup()
+        factory = self.relay.protocol_factory(address, port)
+        server = await self.loop.create_server(factory, sock=sock)
+        self._listeners[number] = Listener(server, rest, factory)
+
+    def _reopen(self) -> None:
+        if self.access_log is not None:
+            try:
+                self.access_log.reopen()
+            except OSError as error:
+                log.error("cannot reopen the access log", extra={"path": self.access_log.path, "reason": str(error)})
+
+    async def _drain(self) -> None:
+        """GOAWAY twice, wait for the calls, end."""
+        self._is_draining = True
+        self.relay.start_drain()
+        for number in list(self._listeners):
+            await self._listeners.pop(number).close(self.loop)
+        deadline = self.loop.time() + self.goaway_gap
+        while self.relay.open_connections and self.loop.time() < deadline:
+            await asyncio.sleep(DRAIN_POLL)
+        self.relay.finish_drain()
+        while self.relay.open_connections:
+            await asyncio.sleep(DRAIN_POLL)
+        self.ended.set()
+
+    # ===== from the control process =====
+
+    def _connect(self, sock: socket.socket) -> None:
+        """A control process, the first one or a new one, wants to talk to us."""
+        if self.control is not None:
+            self.control.close()
+        channel = self.control = Channel(sock, self._on_control_message, self._on_control_end, self.loop)
+        channel.send({"type": "hello", "version": self._version})
+
+    def _on_control_end(self) -> None:
+        log.warning("the control process is gone; serving on with what it said last", extra={"version": self._version})
+        self.control = None
+
+    def _on_control_message(self, message: Message, fds: list[int]) -> None:
+        answer: Message = {"type": "ack", "sequence": message.get("sequence"), "error": None}
+        try:
+            match message["type"]:
+                case "snapshot":
+                    self._apply(message, fds[0])
+                case "endpoints":
+                    self.relay.update_endpoints(_backends(message))
+                case "metrics":
+                    answer.update(metrics=self._metrics())
+                case "endpoint_states":
+                    answer.update(states=self.relay.endpoint_states())
+                case unknown:
+                    answer["error"] = f"unknown message {unknown}"
+        except (ValueError, OSError, ChannelError) as error:
+            log.error("cannot apply what the control process said", extra={"reason": str(error)})
+            answer["error"] = str(error)
+        if self.control is not None:
+            self.control.send(answer)
+
+    def _apply(self, message: Message, fd: int) -> None:
+        check_sealed(fd)
+        # Private, though nobody writes: kernels before 6.7 refuse shared mappings of write-sealed files. The pages
+        # are shared all the same, between all workers.
+        image = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        self.relay.apply(message["version"], image, _backends(message))
+        self._version = message["version"]
+        log.debug("configuration applied", extra={"version": self._version})
+
+    def _metrics(self) -> dict[str, Any]:
+        metrics = self.relay.metrics()
+        if self.access_log is not None:
+            metrics["counters"].append(["pygw_access_log_dropped_total", {}, self.access_log.dropped])
+        return metrics
+
+    # ===== =====
+
+    def _in_background(self, work: Any) -> None:
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Close everything."""
+        self.relay.close()
+        for listener in self._listeners.values():
+            listener.server.close()
+            listener.rest.close()
+        for channel in (self.control, self.launcher):
+            if channel is not None:
+                channel.close()
+        await asyncio.sleep(0)
+
+
+@dataclass(slots=True)
+class Listener:
+    """One listening socket that is being served."""
+
+    server: asyncio.AbstractServer
+    rest: socket.socket  # a duplicate
+    factory: Callable[[], asyncio.BaseProtocol]
+
+    async def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop accepting. Connections that wait in the queue are served: closing it would reset them."""
+        self.server.close()
+        with self.rest:
+            self.rest.setblocking(False)
+            while True:
+                try:
+                    sock, _ = self.rest.accept()
+                except OSError:  # BlockingIOError: the queue is empty
+                    return
+                await loop.connect_accepted_socket(self.factory, sock)
+
+
+def main() -> int:
+    """Run as a child of the launcher; the exit code."""
+    try:
+        sock = inherited_channel()
+    except PygwError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    from pygw.proxy.relay import Relay
+
+    return uvloop.run(serve(sock, Relay))
+
+
+async def serve(sock: socket.socket, make_relay: Callable[..., RelayLike]) -> int:
+    """Serve until the launcher says to drain and all is done."""
+    worker = Worker(asyncio.get_running_loop(), make_relay)
+
+    def on_first_message(message: Message, fds: list[int]) -> None:
+        options = RunOptions.from_json(message["options"])
+        logs.set_up(f"worker {message['worker']}", options.log_format, options.log_level)
+        assert worker.launcher is not None
+        worker.launcher.on_message = worker.on_launcher_message
+        worker.on_launcher_message(message, fds)
+
+    worker.launcher = join_launcher(sock, on_first_message)
+    await worker.ended.wait()
+    await worker.close()
+    return 0
+
+
+def _backends(message: Message) -> Backends:
+    return [(key, [(host, port) for host, port in endpoints]) for key, endpoints in message["backends"]]
+
+
+def _open_access_log(path: str) -> LineWriter | None:
+    try:
+        return LineWriter(None if path == "json" else path)
+    except OSError as error:
+        log.error("cannot open the access log; there will be none", extra={"path": path, "reason": str(error)})
+        return None
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # at once: nothing is left to do, and the interpreter's own clean-up takes a while
