@@ -87,5 +87,7 @@ cdef class RouteTable:
     cdef const BackendRefRecord* refs(self, const RuleRecord* rule) noexcept
     cdef const EditRecord* edits(self, ListRef list) noexcept
     cdef const MirrorRecord* mirrors(self, ListRef list) noexcept
+    # "namespace/gateway/listener" of a Found.listener.
+    cdef Span listener_label(self, int listener) noexcept
     cdef inline const uint8_t* octets(self, Span span) noexcept:
         return self.base + span.offset

@@ -64,6 +64,12 @@ class Settings:
         "scaled-out gateway gets its share; 0: never.")
     max_connection_age_grace: float = setting(
         0.0, "seconds", "Calls still open so long after max_connection_age are ended with UNAVAILABLE; 0: never.")
+    max_mirror_calls: int = setting(
+        1024, "calls", "Mirrored calls (RequestMirror) that one worker may have open; more are not mirrored.",
+        "pygw_mirrors_failed_total")
+    mirror_buffer: int = setting(
+        65536, "octets", "DATA that may wait for a mirror; one that is slower loses the call, not the primary's pace.",
+        "pygw_mirrors_failed_total")
     upstream_idle: float = setting(300.0, "seconds", "An upstream connection without calls for so long is closed.")
     write_high_water: int = setting(
         262144, "octets", "Unsent octets on one connection above which its sources are no longer credited.")

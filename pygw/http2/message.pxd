@@ -17,6 +17,7 @@ cdef struct RequestHead:
     Field* te
     Field* grpc_timeout
     Field* x_forwarded_for
+    Field* user_agent
     int64_t content_length       # -1: none
     bint is_grpc                 # content-type application/grpc, alone or followed by '+' or ';'
 

@@ -29,6 +29,7 @@ from ..field cimport (
     TOKEN_TRANSFER_ENCODING,
     TOKEN_UNKNOWN_PSEUDO,
     TOKEN_UPGRADE,
+    TOKEN_USER_AGENT,
     TOKEN_X_FORWARDED_FOR,
     Field,
 )
@@ -214,6 +215,9 @@ cdef const char* check_request(Field* fields, Py_ssize_t count, RequestHead* hea
         elif field.token == TOKEN_X_FORWARDED_FOR:
             if head.x_forwarded_for == NULL:
                 head.x_forwarded_for = field
+        elif field.token == TOKEN_USER_AGENT:
+            if head.user_agent == NULL:
+                head.user_agent = field
     if head.method == NULL:
         return "no :method (RFC 9113 8.3.1)"
     if head.method.value_length == 0 or not consists_of(head.method, TOKEN_LOW, TOKEN_HIGH):

@@ -1,0 +1,15 @@
+# backend.pxd: a Service port: its Endpoints, and which of them gets the next call. No connections, no routes.
+
+from .call_record cimport Call
+from .context cimport Context
+from .endpoint cimport Endpoint
+
+cdef class Backend:
+    cdef:
+        Context context
+        readonly str key                     # "namespace/name:port"
+        readonly list endpoints
+        Py_ssize_t turn
+
+    # The endpoint of the next call; None: there is none. `but`: one that was tried already.
+    cdef Endpoint next_endpoint(self, Endpoint but=*)

@@ -1,0 +1,79 @@
+# call_record.pxd: the data of one gRPC call. What is done with it is in call.pyx.
+
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from .._fastmatch cimport BackendRefRecord, RuleRecord
+from ..http2.buffer cimport Buffer
+from ..http2.stream cimport FieldBlock, Stream
+from .access_log cimport EndedBy
+from .call_metrics cimport CallSeries
+from .grpc_wire cimport MessageTracker
+from .timer_wheel cimport Timer
+
+cdef enum CallFlag:
+    CALL_GRPC = 0x0001           # content-type application/grpc...: failures are grpc-status, else HTTP status
+    CALL_REQUEST_ENDED = 0x0002  # the client has half-closed
+    CALL_RESPONSE_BEGUN = 0x0004 # a final response head went to the client
+    CALL_RESPONSE_ENDED = 0x0008 # END_STREAM of the response was relayed or made
+    CALL_FINISHED = 0x0010       # counted and logged
+    CALL_MIRROR = 0x0020
+    CALL_DELIVERED = 0x0040      # HEADERS were given to an upstream: it may have been processed
+
+cdef struct CallQueue:           # calls that wait at one Endpoint, oldest first
+    Call* first
+    Call* last
+    Py_ssize_t count
+
+cdef struct EndpointLoad:        # what Calls need of their Endpoint
+    Py_ssize_t active            # calls joined to one of its upstreams
+    CallQueue queue
+    int64_t* pending_gauge       # RelayCounters.upstream_pending
+    const char* label            # "address:port"
+    Py_ssize_t label_length
+
+cdef struct Call:
+    Call* next                   # Context.calls, or the freelist
+    Call* previous
+    Call* queue_next             # CallQueue
+    Call* queue_previous
+    bint queued
+    Call* mirrors                # of a primary: its mirrors that still follow it
+    Call* mirror_next
+    Call* primary                # of a mirror that still follows one
+
+    PyObject* context            # borrowed
+    PyObject* downstream         # Peer, borrowed, set while `down` is
+    Stream* down
+    PyObject* upstream           # Peer, borrowed, set while `up` is
+    Stream* up
+    PyObject* snapshot           # owned: keeps `table`, and so `rule` and `ref`, and the Backends
+    PyObject* table              # RouteTable, borrowed from the snapshot
+    PyObject* backend            # Backend, borrowed from the snapshot
+    PyObject* endpoint           # owned, once chosen
+    EndpointLoad* load           # its load, where the call is counted in `active`
+
+    const RuleRecord* rule
+    const BackendRefRecord* ref
+    CallSeries* series
+    Timer deadline
+    Timer pending                # how long it may wait for a connection
+    uint64_t started_us          # CLOCK_MONOTONIC
+    uint64_t deadline_us         # 0: none
+    uint64_t sent_us             # when HEADERS first went upstream
+    uint64_t response_us         # when the response's head came
+    FieldBlock* head             # the request's section while it waits
+    FieldBlock* log_fields       # access log on: :authority, :path, user-agent
+    Buffer early                 # DATA that came while it waits
+    FieldBlock* early_trailers
+    MessageTracker request
+    MessageTracker response
+    uint64_t request_octets
+    uint64_t response_octets
+    int listener
+    int grpc_status              # what the client got; -1 none yet
+    uint16_t http_status
+    uint16_t flags               # CallFlag
+    uint16_t interim             # 1xx responses so far
+    uint8_t attempts
+    EndedBy ended_by
+    const char* reason           # static text

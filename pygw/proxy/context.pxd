@@ -1,0 +1,84 @@
+# context.pxd: what all connections and calls of one worker share. No protocol, no routes.
+#
+# The read buffer, the stream pool, the timer wheel (the Context is one), the list of connections with
+# something to send, counters, and the settings as C numbers. One per worker, made by Relay.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from ..field cimport Field
+from ..http2.connection cimport ConnectionOptions
+from ..http2.stream cimport StreamPool
+from .access_log cimport AccessLog
+from .call_metrics cimport CallMetrics, RelayCounters
+from .timer_wheel cimport Timer, TimerWheel
+
+cdef enum:
+    READ_BUFFER = 262144         # octets; one for the whole worker, valid during buffer_updated()
+    SCRATCH_OCTETS = 20480       # texts made for one header section (timeout, addresses, joined values)
+
+# Timer.kind: whose memory Timer.owner is follows from it.
+cdef enum TimerKind:
+    TIMER_HANDSHAKE = 1          # a Peer (as all below up to TIMER_GRACE): SETTINGS must have come
+    TIMER_KEEPALIVE = 2
+    TIMER_IDLE = 3
+    TIMER_AGE = 4
+    TIMER_GRACE = 5
+    TIMER_DEADLINE = 8           # a Call: grpc-timeout has passed
+    TIMER_PENDING = 9            # a Call: has waited too long for a connection
+
+cdef class Context(TimerWheel):
+    cdef:
+        readonly object settings
+        readonly object view                 # memoryview of the read buffer, what get_buffer() returns
+        object buffer
+        uint8_t* octets                      # its octets
+        readonly StreamPool pool
+        readonly ConnectionOptions downstream_options
+        readonly ConnectionOptions upstream_options
+        readonly CallMetrics metrics
+        AccessLog access_log                 # None: off
+        RelayCounters counters
+        object call_timer                    # callable(address of the Call, kind)
+
+        list dirty                           # connections with output for the next flush
+        bint flush_scheduled
+
+        # ===== calls (call.pyx) =====
+        void* free_calls
+        void* calls                          # all open ones, newest first
+        readonly Py_ssize_t call_count
+        readonly Py_ssize_t mirror_count
+
+        # ===== the header section under construction (request_head.pyx) =====
+        Field* scratch
+        Py_ssize_t scratch_capacity
+        uint8_t[SCRATCH_OCTETS] scratch_text
+        Py_ssize_t scratch_used
+
+        uint64_t turn_us                     # CLOCK_MONOTONIC when the present read began
+        uint64_t random_state                # xorshift: for choices, never for secrets
+        bint draining                        # first GOAWAY sent: new connections get it too
+        bint closing                         # second one
+
+        # ===== settings.py as C numbers =====
+        double connect_timeout
+        double handshake_timeout
+        double keepalive_time
+        double keepalive_timeout
+        double upstream_keepalive_time
+        double max_connection_idle
+        double max_connection_age
+        double max_connection_age_grace
+        double upstream_idle
+        double pending_timeout
+        Py_ssize_t pending_calls
+        Py_ssize_t max_upstream_connections
+        Py_ssize_t max_mirror_calls
+        Py_ssize_t mirror_buffer
+        Py_ssize_t write_high_water
+        bint x_forwarded
+
+    # Puts a connection on the list that flush() works off at the end of this loop turn: one write each.
+    cdef int add_dirty(self, object peer) except -1
+    cdef uint64_t random(self) noexcept
+    # Room for `count` Fields at `scratch`; contents are lost.
+    cdef int reserve_scratch(self, Py_ssize_t count) except -1

@@ -1,0 +1,119 @@
+# context.pyx: what all connections and calls of one worker share. See context.pxd.
+
+import logging
+import os
+
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport free, realloc
+
+from ..field cimport Field
+from ..http2.connection cimport ConnectionOptions
+from ..http2.stream cimport StreamPool
+from .call_metrics cimport LIMIT_CONNECT_TIMEOUT, CallMetrics
+from .timer_wheel cimport Timer, TimerWheel
+
+logger = logging.getLogger(__name__)
+
+
+cdef class Context(TimerWheel):
+
+    def __init__(self, loop, settings, metrics, access_log=None):
+        self.settings = settings
+        self.buffer = bytearray(READ_BUFFER)
+        self.view = memoryview(self.buffer)
+        self.octets = <uint8_t*>PyByteArray_AS_STRING(self.buffer)
+        self.pool = StreamPool()
+        self.metrics = metrics
+        self.access_log = access_log
+        self.dirty = []
+        self.random_state = int.from_bytes(os.urandom(8), "little") | 1
+        self.downstream_options = connection_options(settings, False)
+        self.upstream_options = connection_options(settings, True)
+        self.connect_timeout = settings.connect_timeout
+        self.handshake_timeout = settings.handshake_timeout
+        self.keepalive_time = settings.keepalive_time
+        self.keepalive_timeout = settings.keepalive_timeout
+        self.upstream_keepalive_time = settings.upstream_keepalive_time
+        self.max_connection_idle = settings.max_connection_idle
+        self.max_connection_age = settings.max_connection_age
+        self.max_connection_age_grace = settings.max_connection_age_grace
+        self.upstream_idle = settings.upstream_idle
+        self.pending_timeout = settings.pending_timeout
+        self.pending_calls = settings.pending_calls
+        self.max_upstream_connections = settings.max_upstream_connections
+        self.max_mirror_calls = settings.max_mirror_calls
+        self.mirror_buffer = settings.mirror_buffer
+        self.write_high_water = settings.write_high_water
+        self.x_forwarded = settings.x_forwarded
+
+    def __dealloc__(self):
+        free(self.scratch)
+
+    cdef int expired(self, Timer* timer) except -1:
+        # Rare, and so by Python calls: the wheel must not know what a connection or a call is.
+        if timer.kind >= TIMER_DEADLINE:
+            self.call_timer(<size_t>timer.owner, timer.kind)
+        else:
+            (<object>timer.owner).on_timer(timer.kind)
+        return 0
+
+    cdef int add_dirty(self, object peer) except -1:
+        self.dirty.append(peer)
+        if not self.flush_scheduled:
+            self.flush_scheduled = True
+            self.loop.call_soon(self.flush)
+        return 0
+
+    def flush(self):
+        """Let every connection with output write once. Called by the loop at the end of a turn."""
+        cdef list dirty = self.dirty
+        self.dirty = []
+        self.flush_scheduled = False
+        for peer in dirty:
+            try:
+                peer.flush()
+            except Exception:
+                # One connection's fault must not keep the others from writing.
+                logger.exception("flush failed")
+                peer.abort()
+
+    def count_connect_timeout(self):
+        """An endpoint did not accept within connect_timeout."""
+        self.counters.limit_hits[<int>LIMIT_CONNECT_TIMEOUT] += 1
+
+    cdef uint64_t random(self) noexcept:
+        cdef uint64_t x = self.random_state
+        x ^= x << 13
+        x ^= x >> 7
+        x ^= x << 17
+        self.random_state = x
+        return x
+
+    cdef int reserve_scratch(self, Py_ssize_t count) except -1:
+        cdef Field* grown
+        if count > self.scratch_capacity:
+            grown = <Field*>realloc(self.scratch, <size_t>(count + 32) * sizeof(Field))
+            if grown == NULL:
+                raise MemoryError()
+            self.scratch = grown
+            self.scratch_capacity = count + 32
+        self.scratch_used = 0
+        return 0
+
+
+cdef ConnectionOptions connection_options(object settings, bint is_client):
+    cdef ConnectionOptions options = ConnectionOptions()
+    options.is_client = is_client
+    # Endpoints may push nothing and open no streams; the number is for clients.
+    options.max_concurrent_streams = settings.max_concurrent_streams
+    options.stream_window = settings.stream_window
+    options.stream_window_max = settings.stream_window_max
+    options.connection_window = settings.connection_window
+    options.credit_at_receipt = is_client
+    options.max_header_list_size = settings.max_header_list_size
+    options.max_header_fields = settings.max_header_fields
+    options.header_table_size = settings.header_table_size
+    options.encoder_table_size = settings.encoder_table_size
+    options.limits = settings
+    return options

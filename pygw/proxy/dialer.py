@@ -1,0 +1,59 @@
+"""Opens connections to endpoints: TCP connect, then the peer's SETTINGS, each within its time. No calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from pygw.proxy.upstream import Upstream
+
+logger = logging.getLogger(__name__)
+
+
+class Dialer:
+    """Dials for all Endpoints of a worker."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: Any) -> None:
+        self._loop = loop
+        self._context = context
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def dial(self, endpoint: Any) -> None:
+        """Open one connection; endpoint.dial_done() or dial_failed(text) tells how it went."""
+        task = self._loop.create_task(self._connect(endpoint))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, endpoint: Any) -> None:
+        settled: asyncio.Future[Any] = self._loop.create_future()
+
+        def on_settled(upstream: Any) -> None:
+            # Before the endpoint serves its queue on this connection, so that it may dial another one.
+            if upstream.failure is None:
+                endpoint.dial_done()
+            if not settled.done():
+                settled.set_result(upstream)
+
+        timeout = self._context.settings.connect_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await self._loop.create_connection(
+                    lambda: Upstream(self._context, endpoint, on_settled), endpoint.host, endpoint.port
+                )
+        except TimeoutError:
+            self._context.count_connect_timeout()
+            endpoint.dial_failed(f"no TCP connection within {timeout:g} s (connect_timeout)")
+            return
+        except OSError as error:
+            endpoint.dial_failed(error.strerror or str(error))
+            return
+        # The wheel ends a handshake that takes too long (handshake_timeout), so this always ends.
+        upstream = await settled
+        if upstream.failure is not None:
+            endpoint.dial_failed(upstream.failure.decode(errors="replace"))
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        for task in list(self._tasks):
+            task.cancel()

@@ -1,0 +1,58 @@
+# downstream.pxd: the HTTP/2 connection of a client (server end): from a request to a Call. No route logic.
+
+from libc.stdint cimport int64_t, uint8_t
+from .._fastmatch cimport BackendRefRecord, Found, ListRef
+from ..http2.buffer cimport Buffer
+from ..http2.message cimport RequestHead
+from ..http2.stream cimport Stream
+from ..field cimport Field
+from .backend cimport Backend
+from .call_record cimport Call
+from .client_address cimport TrustedProxies
+from .endpoint cimport Endpoint
+from .peer cimport Peer
+from .request_section cimport Client
+from .snapshot cimport Snapshot
+from .timer_wheel cimport Timer
+
+cdef class Gate:
+    """What the client connections of one Relay share: where new calls go."""
+    cdef:
+        Snapshot snapshot            # the present one; None: nothing to serve yet
+        object trusted               # TrustedProxies
+        object proxy_senders         # TrustedProxies: who must send a PROXY header; None: nobody
+        set connections
+
+cdef class Downstream(Peer):
+    cdef:
+        Gate gate
+        readonly str site_address    # the site's local address; where the listener binds all, the connection's own
+        readonly int site_port
+        Snapshot site_snapshot       # the one that `site` belongs to
+        int site
+        Client client
+        Timer age_timer
+        bint awaits_proxy_header
+        bint is_leaving              # GOAWAY announced: age or drain
+        bint is_final                # the second GOAWAY was sent
+        Buffer early                 # octets before the PROXY header was whole
+
+    cdef int set_client(self, bytes address) except -1
+    cdef bint is_from(self, TrustedProxies networks) except -1
+    cdef int arm_idle(self) except -1
+    # The site of this connection in `snapshot`, looked up once for each snapshot.
+    cdef int current_site(self, Snapshot snapshot) except? -2
+    # ===== from a request to a Call, or to the gateway's own answer =====
+    cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1
+    cdef int answer(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
+                    RequestHead* head, int grpc_status, const char* message) except -1
+    cdef int answer_octets(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
+                           RequestHead* head, int grpc_status, const uint8_t* message, Py_ssize_t length) except -1
+    cdef Call* make_call(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
+                         RequestHead* head) except NULL
+    cdef int keep_for_log(self, Call* call, RequestHead* head) except -1
+    cdef int start_call(self, Stream* stream, Snapshot snapshot, Found* found, RequestHead* head,
+                        Field* fields, Py_ssize_t count, bint end_stream) except -1
+    cdef int send_call(self, Call* call, Backend backend, Endpoint endpoint, Py_ssize_t count) except -1
+    cdef int start_mirrors(self, Call* primary, Snapshot snapshot, ListRef list, Field* fields, Py_ssize_t count,
+                           int64_t timeout) except -1

@@ -1,0 +1,499 @@
+# downstream.pyx: the HTTP/2 connection of a client, and how its requests become Calls. See downstream.pxd.
+
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memset, strlen
+
+from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Request, RouteTable, RuleRecord, Span
+from ..field cimport TOKEN_AUTHORITY, TOKEN_METHOD, TOKEN_PATH, TOKEN_USER_AGENT, TOKEN_X_FORWARDED_FOR, Field
+from ..http2.buffer cimport Buffer, buffer_append, buffer_free
+from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
+from ..http2.message cimport RequestHead
+from ..http2.stream cimport Stream, copy_fields
+from .access_log cimport ENDED_BY_GATEWAY
+from .backend cimport Backend
+from .call cimport (
+    call_client_gone,
+    call_failed,
+    call_request_data,
+    call_request_trailers,
+    call_response_drained,
+    join_call,
+    new_call,
+    release_call,
+)
+from .call_log cimport log_call
+from .call_metrics cimport (
+    LIMIT_MAX_CONNECTION_AGE,
+    LIMIT_MAX_CONNECTION_AGE_GRACE,
+    LIMIT_MAX_CONNECTION_IDLE,
+    LIMIT_MAX_HEADER_LIST_SIZE,
+    CallSeries,
+)
+from .call_metrics cimport finish as finish_series
+from .call_metrics cimport start as start_series
+from .call_record cimport (
+    CALL_GRPC,
+    CALL_MIRROR,
+    CALL_REQUEST_ENDED,
+    Call,
+)
+from .client_address cimport FORWARDED_FOR_MAX, Address, TrustedProxies, parse_address
+from .context cimport TIMER_AGE, TIMER_DEADLINE, TIMER_GRACE, Context
+from .endpoint cimport Endpoint
+from .grpc_wire cimport parse_timeout
+from .peer cimport Peer
+from .proxy_protocol cimport PROXY_HEADER_MAX, ProxyHeader, parse_proxy_header
+from .reply cimport reply_http, reply_trailers_only
+from .request_section cimport build_request
+from .snapshot cimport Snapshot
+
+cdef const char* NOT_GRPC = (
+    "This is a gRPC gateway: it serves gRPC calls over HTTP/2 (POST, content-type: application/grpc).\n"
+)
+cdef const char* NOT_POST = "gRPC calls use the POST method.\n"
+cdef const char* NEED_HTTP2 = (
+    "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    "content-length: 93\r\nconnection: close\r\n\r\n"
+    "This port serves gRPC over HTTP/2 only (cleartext, with prior knowledge). Use a gRPC client.\n"
+)
+
+
+cdef class Gate:
+
+    def __cinit__(self, trusted, proxy_senders):
+        self.trusted = trusted
+        self.proxy_senders = proxy_senders
+        self.connections = set()
+
+
+cdef class Downstream(Peer):
+
+    def __init__(self, Context context, Gate gate, str site_address, int site_port):
+        Connection.__init__(self, context.downstream_options, context.pool)
+        self.context = context
+        self.gate = gate
+        self.site_address = site_address
+        self.site_port = site_port
+        self.site = -1
+
+    # ===== uvloop's side =====
+
+    def connection_made(self, transport):
+        """A client has connected."""
+        self.context.counters.downstream_connections += 1
+        self.context.counters.downstream_connections_open += 1
+        self.gate.connections.add(self)
+        if self.site_address in ("", "0.0.0.0", "::"):
+            local = transport.get_extra_info("sockname")
+            self.site_address = local[0].split("%")[0] if local else ""
+        Peer.connection_made(self, transport)
+        self.set_client(self.address)
+        self.awaits_proxy_header = self.gate.proxy_senders is not None and self.is_from(self.gate.proxy_senders)
+        self.age_timer.owner = <void*>self
+        self.age_timer.kind = TIMER_AGE
+        if self.context.max_connection_age > 0:
+            # Jitter of 10 %, so that clients that came together do not leave together.
+            self.context.arm(
+                &self.age_timer, self.context.max_connection_age * (0.9 + self.context.random() % 2001 / 10000.0)
+            )
+        self.arm_idle()
+        if self.context.draining:
+            self.leave()
+
+    cdef int set_client(self, bytes address) except -1:
+        self.address = address
+        self.client.address = address
+        self.client.address_length = len(address)
+        self.client.is_trusted = self.is_from(self.gate.trusted)
+        return 0
+
+    cdef bint is_from(self, TrustedProxies networks) except -1:
+        cdef Address address
+        return (
+            parse_address(self.client.address, self.client.address_length, &address)
+            and networks.is_trusted(&address)
+        )
+
+    def connection_lost(self, exception):
+        """The client is gone."""
+        self.context.counters.downstream_connections_open -= 1
+        self.gate.connections.discard(self)
+        self.context.disarm(&self.age_timer)
+        buffer_free(&self.early)
+        Peer.connection_lost(self, exception)
+
+    cdef int on_octets(self, const uint8_t* data, Py_ssize_t length) except -1:
+        cdef ProxyHeader header
+        cdef int used
+        if not self.awaits_proxy_header:
+            return self.receive(data, length)
+        buffer_append(&self.early, data, length)
+        used = parse_proxy_header(self.early.data, self.early.length, &header)
+        if used == 0 and self.early.length < PROXY_HEADER_MAX:
+            return 0
+        if used <= 0:
+            # Whoever is trusted to send it must: else its clients would pass for the proxy itself.
+            self.context.counters.downstream_proxy_errors += 1
+            self.abort()
+            return 0
+        self.awaits_proxy_header = False
+        if header.source_text_length > 0:
+            self.set_client(header.source_text[:header.source_text_length])
+        self.receive(self.early.data + used, self.early.length - used)
+        buffer_free(&self.early)
+        return 0
+
+    cdef int on_bad_preface(self, const uint8_t* data, Py_ssize_t length) except -1:
+        # HTTP/1.x asks in words; anything else (TLS on a cleartext port, noise) is closed without an answer.
+        self.context.counters.downstream_http1 += 1
+        if self.transport is not None:
+            if looks_like_http1(data, length):
+                self.take_output()
+                self.write(<bytes>NEED_HTTP2)
+            self.transport.close()
+        return 0
+
+    # ===== leaving =====
+
+    def leave(self):
+        """First GOAWAY (RFC 9113 §6.8): open calls go on, new ones should go elsewhere."""
+        if not self.is_leaving and not self.failed:
+            self.is_leaving = True
+            self.announce_goaway()
+
+    def finish(self):
+        """Second GOAWAY: later streams are ignored; closes when the last call has ended."""
+        if self.failed:
+            return
+        self.is_leaving = self.is_final = True
+        self.final_goaway()
+        if self.stream_count == 0:
+            self.close_after_flush()
+
+    def on_timer(self, int kind):
+        """One of this connection's timers has fired."""
+        if kind == TIMER_AGE:
+            self.context.counters.limit_hits[<int>LIMIT_MAX_CONNECTION_AGE] += 1
+            self.leave()
+            self.age_timer.kind = TIMER_GRACE
+            # A second for the GOAWAY to be heard before the last stream id is fixed.
+            self.context.arm(&self.age_timer, 1.0)
+        elif kind == TIMER_GRACE:
+            self.on_grace()
+        else:
+            Peer.on_timer(self, kind)
+
+    def on_grace(self):
+        """The client knows that it should leave; later, the grace is over."""
+        if not self.is_final:
+            self.finish()
+            if self.context.max_connection_age_grace > 0:
+                self.context.arm(&self.age_timer, self.context.max_connection_age_grace)
+            return
+        self.context.counters.limit_hits[<int>LIMIT_MAX_CONNECTION_AGE_GRACE] += 1
+        self.fail(0, "max_connection_age_grace has passed")
+
+    cdef int arm_idle(self) except -1:
+        if self.context.max_connection_idle > 0:
+            self.context.arm(&self.idle_timer, self.context.max_connection_idle)
+        return 0
+
+    cdef int on_idle(self) except -1:
+        cdef double silent = (self.context.turn_us - self.last_read_us) / 1e6
+        if self.stream_count > 0:
+            return 0
+        if silent < self.context.max_connection_idle:
+            self.context.arm(&self.idle_timer, self.context.max_connection_idle - silent)
+            return 0
+        self.context.counters.limit_hits[<int>LIMIT_MAX_CONNECTION_IDLE] += 1
+        self.finish()
+        return 0
+
+    cdef double keepalive_seconds(self) noexcept:
+        return self.context.keepalive_time
+
+    # ===== a request =====
+
+    cdef int current_site(self, Snapshot snapshot) except? -2:
+        if self.site_snapshot is not snapshot:
+            self.site = snapshot.table.site(self.site_address, self.site_port)
+            self.site_snapshot = snapshot
+        return self.site
+
+    cdef int on_request(self, Stream* stream, RequestHead* head, Field* fields, Py_ssize_t count,
+                        bint end_stream, bint too_large) except -1:
+        cdef Snapshot snapshot = self.gate.snapshot
+        cdef Request request
+        cdef Found found
+        cdef int site
+        self.context.counters.downstream_streams += 1
+        if too_large:
+            self.context.counters.limit_hits[<int>LIMIT_MAX_HEADER_LIST_SIZE] += 1
+            return self.refuse(stream, 8, "request headers are larger than max_header_list_size")
+        if not head.is_grpc:
+            return reply_http(self, stream, 415, <const uint8_t*>NOT_GRPC, <Py_ssize_t>strlen(NOT_GRPC),
+                              is_method(head.method, "HEAD"))
+        if not is_method(head.method, "POST"):
+            return reply_http(self, stream, 405, <const uint8_t*>NOT_POST, <Py_ssize_t>strlen(NOT_POST),
+                              is_method(head.method, "HEAD"))
+        if snapshot is None:
+            return self.refuse(stream, 14, "the gateway has no configuration yet")
+        request.authority = NULL if head.authority == NULL else head.authority.value
+        request.authority_length = 0 if head.authority == NULL else head.authority.value_length
+        request.path = head.path.value
+        request.path_length = head.path.value_length
+        request.fields = fields
+        request.field_count = count
+        request.is_grpc = True
+        request.method = head.method
+        site = self.current_site(snapshot)
+        found.rule = NULL
+        found.listener = -1
+        if site >= 0:
+            snapshot.table.match(site, &request, &found)
+        if found.rule == NULL:
+            return self.answer(stream, snapshot, &found, NULL, head, 12, "no route matches this call")
+        return self.start_call(stream, snapshot, &found, head, fields, count, end_stream)
+
+    cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1:
+        return reply_trailers_only(self, stream, grpc_status, <const uint8_t*>message, <Py_ssize_t>strlen(message))
+
+    # A call that the gateway answers itself at once: counted and logged like any other.
+    cdef int answer(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
+                    RequestHead* head, int grpc_status, const char* message) except -1:
+        return self.answer_octets(
+            stream, snapshot, found, ref, head, grpc_status, <const uint8_t*>message, <Py_ssize_t>strlen(message)
+        )
+
+    cdef int answer_octets(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
+                           RequestHead* head, int grpc_status, const uint8_t* message, Py_ssize_t length) except -1:
+        cdef Call* call = self.make_call(stream, snapshot, found, ref, head)
+        return call_failed(call, grpc_status, message, length, "answered by the gateway")
+
+    cdef Call* make_call(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
+                         RequestHead* head) except NULL:
+        cdef Context context = self.context
+        cdef RouteTable table = snapshot.table
+        cdef Call* call = new_call(context)
+        cdef Span route, backend
+        route.length = 0
+        backend.length = 0
+        if found.rule != NULL:
+            route = found.rule.route
+        if ref != NULL:
+            backend = ref.label
+        call.flags = CALL_GRPC
+        call.downstream = <PyObject*>self
+        call.down = stream
+        stream.owner = call
+        Py_INCREF(snapshot)
+        call.snapshot = <PyObject*>snapshot
+        call.table = <PyObject*>table
+        call.rule = found.rule
+        call.ref = ref
+        call.listener = found.listener
+        call.started_us = context.turn_us
+        call.series = context.metrics.series(
+            head.path.value, head.path.value_length,
+            table.octets(route) if route.length > 0 else NULL, route.length,
+            table.octets(backend) if backend.length > 0 else NULL, backend.length,
+        )
+        start_series(call.series)
+        if context.access_log is not None:
+            self.keep_for_log(call, head)
+        return call
+
+    cdef int keep_for_log(self, Call* call, RequestHead* head) except -1:
+        cdef Field[4] kept
+        cdef uint8_t[FORWARDED_FOR_MAX] forwarded
+        cdef Py_ssize_t count = 2
+        memset(kept, 0, sizeof(kept))
+        kept[0] = head.path[0]
+        kept[1].name = b"x-forwarded-for"
+        kept[1].name_length = 15
+        kept[1].value = forwarded
+        kept[1].value_length = <uint32_t>(<TrustedProxies>self.gate.trusted).forwarded_for(
+            self.client.address, self.client.address_length, self.client.is_trusted, head.x_forwarded_for,
+            0 if head.x_forwarded_for == NULL else 1, forwarded, FORWARDED_FOR_MAX,
+        )
+        kept[1].token = TOKEN_X_FORWARDED_FOR
+        if head.authority != NULL:
+            kept[count] = head.authority[0]
+            kept[count].token = TOKEN_AUTHORITY
+            count += 1
+        if head.user_agent != NULL:
+            kept[count] = head.user_agent[0]
+            count += 1
+        call.log_fields = copy_fields(kept, count)
+        return 0
+
+    cdef int start_call(self, Stream* stream, Snapshot snapshot, Found* found, RequestHead* head,
+                        Field* fields, Py_ssize_t count, bint end_stream) except -1:
+        cdef Context context = self.context
+        cdef RouteTable table = snapshot.table
+        cdef const RuleRecord* rule = found.rule
+        cdef const BackendRefRecord* ref
+        cdef Backend backend
+        cdef Endpoint endpoint
+        cdef int64_t timeout = 0
+        cdef Call* call
+        cdef int pick
+        if rule.failure_status >= 0:
+            return self.answer_octets(
+                stream, snapshot, found, NULL, head, rule.failure_status, table.octets(rule.failure), rule.failure.length
+            )
+        pick = table.pick(rule)
+        if pick < 0:
+            return self.answer(stream, snapshot, found, NULL, head, 14, "all backends of this route have weight 0")
+        ref = table.refs(rule) + pick
+        if ref.failure.length > 0:
+            return self.answer_octets(
+                stream, snapshot, found, ref, head, 14, table.octets(ref.failure), ref.failure.length
+            )
+        if head.grpc_timeout != NULL:
+            timeout = parse_timeout(head.grpc_timeout.value, head.grpc_timeout.value_length)
+            if timeout < 0:
+                return self.answer(stream, snapshot, found, ref, head, 13, "malformed grpc-timeout")
+            if timeout == 0:
+                return self.answer(stream, snapshot, found, ref, head, 4, "deadline exceeded")
+        backend = <Backend>snapshot.backends[ref.backend]
+        endpoint = backend.next_endpoint()
+        call = self.make_call(stream, snapshot, found, ref, head)
+        if end_stream:
+            call.flags |= CALL_REQUEST_ENDED
+        if endpoint is None:
+            message = f"no ready endpoints for {backend.key}".encode()
+            return call_failed(call, 14, message, len(message), "no ready endpoints")
+        if timeout > 0:
+            call.deadline_us = call.started_us + <uint64_t>timeout
+            call.deadline.owner = call
+            call.deadline.kind = TIMER_DEADLINE
+            context.arm(&call.deadline, timeout / 1e6)
+            timeout = <int64_t>call.deadline_us - <int64_t>context.time_us()
+            if timeout <= 0:
+                timeout = 1
+        if rule.mirrors.count > 0 or ref.mirrors.count > 0:
+            self.start_mirrors(call, snapshot, rule.mirrors, fields, count, timeout)
+            self.start_mirrors(call, snapshot, ref.mirrors, fields, count, timeout)
+        count = build_request(
+            context, table, rule, ref, fields, count, <TrustedProxies>self.gate.trusted, &self.client, timeout
+        )
+        return self.send_call(call, backend, endpoint, count)
+
+    # Sends the section in context.scratch to the endpoint, or lets the call wait there.
+    cdef int send_call(self, Call* call, Backend backend, Endpoint endpoint, Py_ssize_t count) except -1:
+        cdef Peer upstream = endpoint.ready_upstream()
+        call.backend = <PyObject*>backend
+        Py_INCREF(endpoint)
+        call.endpoint = <PyObject*>endpoint
+        call.load = &endpoint.load
+        # Those that wait already go first.
+        if upstream is not None and endpoint.load.queue.count == 0:
+            if join_call(call, upstream, self.context.scratch, count):
+                return 0
+        call.head = copy_fields(self.context.scratch, count)
+        if not endpoint.wait(call):
+            message = f"too many calls wait for {endpoint.label.decode()} (pending_calls)".encode()
+            return call_failed(call, 8, message, len(message), "pending_calls reached")
+        return 0
+
+    cdef int start_mirrors(self, Call* primary, Snapshot snapshot, ListRef list, Field* fields, Py_ssize_t count,
+                           int64_t timeout) except -1:
+        cdef const MirrorRecord* mirrors = snapshot.table.mirrors(list)
+        cdef Context context = self.context
+        cdef Backend backend
+        cdef Endpoint endpoint
+        cdef Call* mirror
+        cdef Py_ssize_t built
+        cdef uint32_t i
+        for i in range(list.count):
+            if not snapshot.mirror_due(list.first + i, mirrors[i].numerator, mirrors[i].denominator):
+                continue
+            backend = <Backend>snapshot.backends[mirrors[i].backend]
+            endpoint = backend.next_endpoint()
+            if endpoint is None or context.mirror_count >= context.max_mirror_calls:
+                context.counters.mirrors_failed += 1
+                continue
+            context.counters.mirrored += 1
+            mirror = new_call(context)
+            mirror.flags = CALL_MIRROR | (primary.flags & (CALL_GRPC | CALL_REQUEST_ENDED))
+            context.mirror_count += 1
+            Py_INCREF(snapshot)
+            mirror.snapshot = <PyObject*>snapshot
+            mirror.table = <PyObject*>snapshot.table
+            mirror.rule = primary.rule
+            mirror.ref = primary.ref
+            mirror.started_us = context.turn_us
+            mirror.deadline_us = primary.deadline_us
+            if timeout > 0:
+                mirror.deadline.owner = mirror
+                mirror.deadline.kind = TIMER_DEADLINE
+                context.arm(&mirror.deadline, timeout / 1e6)
+            if not primary.flags & CALL_REQUEST_ENDED:
+                mirror.primary = primary
+                mirror.mirror_next = primary.mirrors
+                primary.mirrors = mirror
+            built = build_request(
+                context, snapshot.table, primary.rule, primary.ref, fields, count,
+                <TrustedProxies>self.gate.trusted, &self.client, timeout,
+            )
+            self.send_call(mirror, backend, endpoint, built)
+        return 0
+
+    # ===== hooks of a stream =====
+
+    cdef int on_data(self, Stream* stream, const uint8_t* data, Py_ssize_t length, bint end_stream) except -1:
+        if stream.owner != NULL:
+            return call_request_data(<Call*>stream.owner, data, length, end_stream)
+        if length > 0:
+            self.credit(stream, length)
+        return 0
+
+    cdef int on_trailers(self, Stream* stream, Field* fields, Py_ssize_t count, Field* grpc_status) except -1:
+        if stream.owner != NULL:
+            call_request_trailers(<Call*>stream.owner, fields, count)
+        return 0
+
+    cdef int on_drained(self, Stream* stream, Py_ssize_t octets) except -1:
+        if stream.owner != NULL:
+            call_response_drained(<Call*>stream.owner, octets)
+        return 0
+
+    cdef int on_closed(self, Stream* stream, CloseCause cause, uint32_t code) except -1:
+        if cause == CLOSED_BY_PEER:
+            self.context.counters.downstream_resets_received += 1
+        elif cause == CLOSED_BY_ERROR:
+            self.context.counters.downstream_malformed += 1
+        if stream.owner != NULL:
+            call_client_gone(<Call*>stream.owner, cause)
+        return 0
+
+    cdef int on_stream_available(self) except -1:
+        if self.stream_count == 0:
+            if self.is_final:
+                self.close_after_flush()
+            elif not self.idle_timer.armed:
+                self.arm_idle()
+        return 0
+
+    cdef int on_failed(self) except -1:
+        self.context.counters.downstream_connection_errors += 1
+        return self.close_after_flush()
+
+
+cdef inline bint is_method(const Field* method, const char* name) noexcept:
+    cdef size_t length = strlen(name)
+    return method.value_length == length and memcmp(method.value, name, length) == 0
+
+
+# Does it begin like an HTTP/1.x request line ("GET / HTTP/1.1")?
+cdef bint looks_like_http1(const uint8_t* data, Py_ssize_t length) noexcept:
+    cdef Py_ssize_t i
+    for i in range(min(length, 16)):
+        if data[i] == b" ":
+            return i > 0
+        if not b"A" <= data[i] <= b"Z":
+            return False
+    return False

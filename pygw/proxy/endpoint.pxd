@@ -1,0 +1,37 @@
+# endpoint.pxd: one address of a backend: its connections, the calls that wait for one, its health. No routes.
+#
+# One Endpoint per address, port and protocol in a worker, shared by all Backends that list it. Calls go to the
+# first connection that takes another stream, so that they batch; another connection is opened only when all
+# are at the peer's MAX_CONCURRENT_STREAMS.
+
+from libc.stdint cimport uint64_t
+from .call_record cimport Call, EndpointLoad
+from .context cimport Context
+from .peer cimport Peer
+
+cdef class Endpoint:
+    cdef:
+        Context context
+        readonly str host                    # IP address
+        readonly int port
+        readonly bytes label                 # "address:port"
+        object dialer                        # opens connections: dial(endpoint)
+        list upstreams                       # ready Peers, oldest first
+        readonly Py_ssize_t dialing          # connections being opened
+        EndpointLoad load
+        readonly Py_ssize_t users            # Backends that list it
+        readonly int failures                # in a row
+        uint64_t avoided_until_us            # passive ejection: other endpoints come first until then
+
+    # A connection that takes one more stream, or NULL-like None.
+    cdef Peer ready_upstream(self)
+    # Lets the call wait for a connection, opening one where that may help. False: the queue is full.
+    cdef bint wait(self, Call* call) except -1
+    cdef bint is_avoided(self) noexcept
+    # Calls that wait go to what connections now take.
+    cdef int serve_queue(self) except -1
+    cdef int fail_queue(self, int grpc_status, bytes message, const char* reason) except -1
+    # Opens another connection unless one is being opened or there are max_upstream_connections.
+    cdef int dial_if_useful(self) except -1
+    cdef int add_upstream(self, Peer upstream) except -1
+    cdef int remove_upstream(self, Peer upstream) except -1

@@ -1,0 +1,30 @@
+# peer.pxd: an HTTP/2 connection on a uvloop transport, either end. No calls, no routes.
+#
+# uvloop drives any object with get_buffer() as a BufferedProtocol: reads land in the Context's one buffer.
+# Output is written once per loop turn (Context.flush).
+
+from libc.stdint cimport uint8_t, uint64_t
+from ..http2.connection cimport Connection
+from .context cimport Context
+from .timer_wheel cimport Timer
+
+cdef class Peer(Connection):
+    cdef:
+        Context context
+        readonly object transport            # None before connection_made and after connection_lost
+        object write                         # transport.write
+        bint is_dirty
+        bint closing                         # close the transport once `out` is written
+        bint ping_open                       # our keepalive PING is not answered yet
+        uint64_t last_read_us
+        Timer handshake_timer                # later the keepalive's
+        Timer idle_timer
+        readonly bytes address               # text of the other end's IP address
+
+    # ===== for subclasses =====
+    cdef int on_octets(self, const uint8_t* data, Py_ssize_t length) except -1   # default: receive()
+    cdef int on_idle(self) except -1                 # the idle timer fired
+    cdef double keepalive_seconds(self) noexcept     # 0: none
+    cdef int mark_dirty(self) except -1
+    # Writes what is in `out`, then closes.
+    cdef int close_after_flush(self) except -1

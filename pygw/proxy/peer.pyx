@@ -1,0 +1,177 @@
+# peer.pyx: an HTTP/2 connection on a uvloop transport, either end. See peer.pxd.
+
+import logging
+import socket
+
+from libc.stdint cimport uint8_t, uint64_t
+
+from ..http2.connection cimport Connection
+from .context cimport (
+    TIMER_HANDSHAKE,
+    TIMER_IDLE,
+    TIMER_KEEPALIVE,
+    Context,
+)
+from .call_metrics cimport LIMIT_HANDSHAKE_TIMEOUT, LIMIT_KEEPALIVE_TIMEOUT
+
+logger = logging.getLogger(__name__)
+
+cdef enum:
+    KEEPALIVE_PAYLOAD = 0x70796777       # "pygw": told apart from a drain's PING
+
+
+cdef class Peer(Connection):
+
+    # ===== uvloop's side =====
+
+    def connection_made(self, transport):
+        """The transport is open: start the HTTP/2 connection (RFC 9113 §3.4)."""
+        self.transport = transport
+        self.write = transport.write
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0].split("%")[0].encode() if peer else b""
+        transport.set_write_buffer_limits(high=self.context.write_high_water)
+        raw = transport.get_extra_info("socket")
+        if raw is not None and raw.family != socket.AF_UNIX:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.handshake_timer.owner = <void*>self
+        self.handshake_timer.kind = TIMER_HANDSHAKE
+        self.context.arm(&self.handshake_timer, self.context.handshake_timeout)
+        self.idle_timer.owner = <void*>self
+        self.idle_timer.kind = TIMER_IDLE
+        self.start()
+
+    def get_buffer(self, Py_ssize_t hint):
+        """Where the next read goes."""
+        return self.context.view
+
+    def buffer_updated(self, Py_ssize_t length):
+        """Octets were read into the shared buffer."""
+        self.last_read_us = self.context.turn_us = self.context.time_us()
+        try:
+            self.on_octets(self.context.octets, length)
+        except Exception:
+            # A fault of ours, or no memory: it costs this connection and nothing else.
+            logger.exception("connection failed", extra={"address": self.address.decode()})
+            self.abort()
+
+    def eof_received(self):
+        """The other end sends no more: there is no half-open HTTP/2 connection."""
+        return None
+
+    def connection_lost(self, exception):
+        """The transport is gone."""
+        self.transport = None
+        self.write = None
+        self.context.disarm(&self.handshake_timer)
+        self.context.disarm(&self.idle_timer)
+        try:
+            self.lost()
+        except Exception:
+            logger.exception("cleaning up a connection failed", extra={"address": self.address.decode()})
+
+    def pause_writing(self):
+        """The transport holds more than write_high_water: DATA waits in its streams from now on."""
+        self.write_blocked = True
+
+    def resume_writing(self):
+        """The transport has drained."""
+        self.write_blocked = False
+        self.context.turn_us = self.context.time_us()
+        self.resume()
+
+    # ===== output =====
+
+    def flush(self):
+        """Write what has collected; called once per loop turn."""
+        self.is_dirty = False
+        if self.write is None:
+            return
+        data = self.take_output()
+        if data:
+            self.write(data)
+        if self.closing and self.transport is not None:
+            self.transport.close()
+
+    def abort(self):
+        """Close at once, whatever is unsent."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    cdef int mark_dirty(self) except -1:
+        if not self.is_dirty:
+            self.is_dirty = True
+            self.context.add_dirty(self)
+        return 0
+
+    cdef int close_after_flush(self) except -1:
+        self.closing = True
+        return self.mark_dirty()
+
+    cdef int on_octets(self, const uint8_t* data, Py_ssize_t length) except -1:
+        return self.receive(data, length)
+
+    cdef int on_output(self) except -1:
+        return self.mark_dirty()
+
+    cdef int on_failed(self) except -1:
+        return self.close_after_flush()
+
+    # ===== timers =====
+
+    def on_timer(self, int kind):
+        """One of this connection's timers has fired."""
+        self.context.turn_us = self.context.time_us()
+        if kind == TIMER_HANDSHAKE:
+            self.on_handshake_timeout()
+        elif kind == TIMER_KEEPALIVE:
+            self.on_keepalive()
+        elif kind == TIMER_IDLE:
+            self.on_idle()
+
+    def on_handshake_timeout(self):
+        """The other end did not finish the HTTP/2 handshake in time."""
+        if not self.settings_received:
+            self.context.counters.limit_hits[<int>LIMIT_HANDSHAKE_TIMEOUT] += 1
+            self.fail(0, "no HTTP/2 handshake in time")
+
+    cdef int on_ready(self) except -1:
+        self.start_keepalive()
+        return 0
+
+    def start_keepalive(self):
+        """From now on a silent connection with calls open is asked whether it still lives."""
+        self.context.disarm(&self.handshake_timer)
+        self.handshake_timer.kind = TIMER_KEEPALIVE
+        if self.keepalive_seconds() > 0:
+            self.context.arm(&self.handshake_timer, self.keepalive_seconds())
+
+    def on_keepalive(self):
+        """PING a silent connection (§6.7); close one that did not answer."""
+        cdef double silent = (self.context.time_us() - self.last_read_us) / 1e6
+        cdef double period = self.keepalive_seconds()
+        if self.failed:
+            return
+        if self.ping_open and silent >= self.context.keepalive_timeout:
+            self.context.counters.limit_hits[<int>LIMIT_KEEPALIVE_TIMEOUT] += 1
+            self.fail(0, "keepalive PING not answered")
+            return
+        if self.stream_count > 0 and silent >= period:
+            self.ping_open = True
+            self.ping(KEEPALIVE_PAYLOAD)
+            self.context.arm(&self.handshake_timer, self.context.keepalive_timeout)
+            return
+        self.ping_open = False
+        # Armed for when the silence would be long enough, so that a busy connection costs one wake a period.
+        self.context.arm(&self.handshake_timer, period - silent if silent < period else period)
+
+    cdef int on_ping_ack(self, uint64_t payload) except -1:
+        if payload == KEEPALIVE_PAYLOAD:
+            self.ping_open = False
+        return 0
+
+    cdef int on_idle(self) except -1:
+        return 0
+
+    cdef double keepalive_seconds(self) noexcept:
+        return 0

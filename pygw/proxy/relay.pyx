@@ -1,0 +1,210 @@
+# relay.pyx: the data plane of one worker, as plain Python sees it: configure, accept, drain, measure.
+#
+# Nothing here runs per call. What does is in downstream.pyx, call.pyx and upstream.pyx.
+
+import logging
+
+from libc.stdint cimport uint8_t
+
+from .._fastmatch cimport RouteTable
+from .backend cimport Backend
+from .call cimport call_failed
+from .call_metrics cimport LIMIT_PENDING_TIMEOUT, CallMetrics, relay_counters
+from .call_record cimport Call
+from .client_address cimport TrustedProxies
+from .context cimport TIMER_DEADLINE, Context
+from .dialer import Dialer
+from .downstream cimport Downstream, Gate
+from .endpoint cimport Endpoint
+from .snapshot cimport Snapshot
+from .access_log cimport AccessLog
+
+logger = logging.getLogger(__name__)
+
+
+cdef class Relay:
+    cdef:
+        readonly Context context
+        Gate gate
+        object loop
+        object dialer
+        dict endpoints               # (address, port) -> Endpoint
+        dict backends                # key -> Backend, those of the present snapshot
+        int worker
+
+    def __init__(self, loop, settings, int worker, trusted_proxies=(), proxy_protocol_from=(), access_log=None):
+        self.loop = loop
+        self.worker = worker
+        self.context = Context(
+            loop, settings, CallMetrics(settings.max_label_values),
+            AccessLog(loop, access_log) if access_log is not None else None,
+        )
+        self.context.call_timer = self.on_call_timer
+        self.gate = Gate(
+            TrustedProxies(trusted_proxies, settings.trusted_proxy_hops),
+            TrustedProxies(proxy_protocol_from, 1) if proxy_protocol_from else None,
+        )
+        self.dialer = Dialer(loop, self.context)
+        self.endpoints = {}
+        self.backends = {}
+
+    # ===== configuration =====
+
+    def apply(self, long version, image, backends):
+        """Serve a new image from the next call on; raises ValueError, and keeps the old one, if it is not one."""
+        cdef Snapshot before = self.gate.snapshot
+        cdef RouteTable table = RouteTable(
+            image, before.table if before is not None else None, self.worker * 7919,
+            self.context.settings.regex_cache,
+        )
+        cdef dict kept = {}
+        cdef list ordered = []
+        for key, addresses in backends:
+            backend = kept.get(key)
+            if backend is None:
+                backend = self.backends.get(key)
+                if backend is None:
+                    backend = Backend(self.context, key)
+                kept[key] = backend
+            self.set_endpoints(backend, addresses)
+            ordered.append(backend)
+        gone = [backend for key, backend in self.backends.items() if key not in kept]
+        self.backends = kept
+        self.gate.snapshot = Snapshot(version, table, ordered, table.mirror_count)
+        for backend in gone:
+            backend.update([])
+        self.forget_endpoints()
+
+    def update_endpoints(self, backends):
+        """New endpoints of some backends of the present image; names that it has not are ignored."""
+        for key, addresses in backends:
+            backend = self.backends.get(key)
+            if backend is not None:
+                self.set_endpoints(backend, addresses)
+        self.forget_endpoints()
+
+    def set_endpoints(self, Backend backend, addresses):
+        """Give a backend its endpoints, keeping those that exist and so their connections."""
+        cdef list chosen = []
+        for host, port in addresses:
+            key = (host, port)
+            endpoint = self.endpoints.get(key)
+            if endpoint is None:
+                endpoint = self.endpoints[key] = Endpoint(self.context, host, port, self.dialer)
+            chosen.append(endpoint)
+        if chosen != backend.endpoints:
+            backend.update(chosen)
+
+    def forget_endpoints(self):
+        """Drop what no backend lists; calls on it finish, for they hold it."""
+        for key in [key for key, endpoint in self.endpoints.items() if endpoint.users == 0]:
+            del self.endpoints[key]
+
+    @property
+    def version(self):
+        """The version given to apply() last, or -1."""
+        return -1 if self.gate.snapshot is None else self.gate.snapshot.version
+
+    # ===== connections =====
+
+    def protocol_factory(self, str address, int port):
+        """A callable that makes the protocol of one client connection to the site (address, port).
+
+        `address` "" or a wildcard address: the connection's own local address is asked for.
+        """
+        context, gate = self.context, self.gate
+
+        def make():
+            return Downstream(context, gate, address, port)
+
+        return make
+
+    def on_call_timer(self, size_t address, int kind):
+        """A timer of a call has fired."""
+        cdef Call* call = <Call*>address
+        cdef bytes message
+        self.context.turn_us = self.context.time_us()
+        if kind == TIMER_DEADLINE:
+            self.context.counters.deadlines_exceeded += 1
+            message = b"deadline exceeded"
+            call_failed(call, 4, message, len(message), "deadline exceeded")
+        else:
+            self.context.counters.limit_hits[<int>LIMIT_PENDING_TIMEOUT] += 1
+            message = b"no connection to " + call.load.label[:call.load.label_length] + b" in time (pending_timeout)"
+            call_failed(call, 14, message, len(message), "no connection in time")
+
+    # ===== the end =====
+
+    def start_drain(self):
+        """First GOAWAY on all client connections, and on those to come: calls go on, new ones still work."""
+        self.context.draining = True
+        for connection in list(self.gate.connections):
+            connection.leave()
+
+    def finish_drain(self):
+        """Second GOAWAY: connections close when their calls have ended."""
+        self.context.closing = True
+        for connection in list(self.gate.connections):
+            connection.finish()
+
+    def abort_calls(self):
+        """What is left ends with UNAVAILABLE (14), then its connection closes."""
+        cdef Call* call
+        cdef bytes message = b"the gateway is shutting down"
+        while self.context.calls != NULL:
+            call = <Call*>self.context.calls
+            call_failed(call, 14, message, len(message), "drain timeout")
+        for connection in list(self.gate.connections):
+            connection.finish()
+
+    def close(self):
+        """Close everything at once: for the end of the process."""
+        for connection in list(self.gate.connections):
+            connection.abort()
+        for endpoint in self.endpoints.values():
+            for upstream in endpoint.connections:
+                upstream.abort()
+        self.dialer.close()
+        self.context.stop()
+        if self.context.access_log is not None:
+            self.context.access_log.flush()
+
+    @property
+    def open_calls(self):
+        """Calls that have not ended, mirrors not counted."""
+        return self.context.call_count - self.context.mirror_count
+
+    @property
+    def open_connections(self):
+        """Client connections."""
+        return len(self.gate.connections)
+
+    # ===== measuring =====
+
+    def metrics(self):
+        """All counters and histograms of this worker, as plain data."""
+        self.context.counters.downstream_streams_open = sum(
+            [connection.stream_count for connection in self.gate.connections]
+        )
+        self.context.counters.upstream_streams_open = sum(
+            [endpoint.active for endpoint in self.endpoints.values()]
+        )
+        collected = self.context.metrics.collect()
+        collected["counters"] = collected["counters"] + relay_counters(&self.context.counters)
+        return collected
+
+    def endpoint_states(self):
+        """What /endpoints shows: for each backend its endpoints with calls, connections and failures."""
+        return {
+            key: [
+                {
+                    "address": endpoint.label.decode(),
+                    "calls": endpoint.active,
+                    "waiting": endpoint.pending,
+                    "connections": len(endpoint.connections),
+                    "failures": endpoint.failures,
+                }
+                for endpoint in backend.endpoints
+            ]
+            for key, backend in self.backends.items()
+        }

@@ -1,0 +1,20 @@
+# request_section.pxd: the header section that goes to a backend. No connections.
+
+from libc.stdint cimport int64_t, uint8_t
+from .._fastmatch cimport BackendRefRecord, RouteTable, RuleRecord
+from ..field cimport Field
+from .client_address cimport TrustedProxies
+from .context cimport Context
+
+cdef struct Client:              # what a Downstream knows of its peer
+    const uint8_t* address       # text
+    Py_ssize_t address_length
+    bint is_trusted              # a trusted proxy
+    bint is_tls
+
+# Builds it in context.scratch and returns the number of fields: what came, in order, edited by the rule and the
+# backendRef, with x-forwarded-for, x-forwarded-proto and the grpc-timeout that is left (`timeout_us`; 0: none).
+cdef Py_ssize_t build_request(
+    Context context, RouteTable table, const RuleRecord* rule, const BackendRefRecord* ref,
+    const Field* fields, Py_ssize_t count, TrustedProxies proxies, const Client* client, int64_t timeout_us
+) except -1

@@ -1,0 +1,16 @@
+# upstream.pxd: the HTTP/2 connection to an Endpoint (client end). Hands what it hears to the Calls of its streams.
+
+from .endpoint cimport Endpoint
+from .peer cimport Peer
+
+cdef class Upstream(Peer):
+    cdef:
+        Endpoint endpoint
+        bint is_ready                # SETTINGS came; listed by the Endpoint
+        bint retired                 # takes no more calls; closes when the last has ended
+        readonly bytes failure       # why it went before it was ready
+        object on_settled            # called once: it is ready, or it is gone
+
+    cdef int unlist(self) except -1      # the Endpoint gives it no more calls
+    cdef int settle(self) except -1
+    cdef int arm_idle(self) except -1

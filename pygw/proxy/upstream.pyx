@@ -1,0 +1,159 @@
+# upstream.pyx: the HTTP/2 connection to an Endpoint (client end). See upstream.pxd.
+#
+# It takes calls only after the peer's SETTINGS came (RFC 9113 §3.4): then its stream limit is known, and what
+# never spoke HTTP/2 is found out before a call is lost on it.
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from ..field cimport Field
+from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
+from ..http2.message cimport ResponseHead
+from ..http2.stream cimport Stream
+from .call cimport (
+    call_request_drained,
+    call_response,
+    call_response_data,
+    call_response_trailers,
+    call_upstream_gone,
+)
+from .call_record cimport Call
+from .context cimport Context
+from .endpoint cimport Endpoint
+from .peer cimport Peer
+
+
+cdef class Upstream(Peer):
+
+    def __init__(self, Context context, Endpoint endpoint, on_settled):
+        Connection.__init__(self, context.upstream_options, context.pool)
+        self.context = context
+        self.endpoint = endpoint
+        self.on_settled = on_settled
+
+    def connection_made(self, transport):
+        """The TCP connection stands."""
+        self.context.counters.upstream_connections_open += 1
+        Peer.connection_made(self, transport)
+
+    def connection_lost(self, exception):
+        """The transport is gone: calls on it end, calls that wait get another connection."""
+        self.context.counters.upstream_connections_open -= 1
+        if not self.is_ready and self.failure is None:
+            if self.error != NULL:
+                self.failure = b"not an HTTP/2 server: " + self.error
+            else:
+                self.failure = str(exception).encode() if exception else b"closed before it sent HTTP/2 SETTINGS"
+        self.unlist()
+        Peer.connection_lost(self, exception)
+        self.settle()
+
+    cdef int unlist(self) except -1:
+        if self.is_ready:
+            self.is_ready = False
+            self.endpoint.remove_upstream(self)
+        return 0
+
+    cdef int settle(self) except -1:
+        on_settled = self.on_settled
+        if on_settled is not None:
+            self.on_settled = None
+            on_settled(self)
+        return 0
+
+    def retire(self):
+        """Take no more calls, close when the last has ended."""
+        self.retired = True
+        self.unlist()
+        if self.stream_count == 0:
+            self.final_goaway()
+            self.close_after_flush()
+
+    cdef double keepalive_seconds(self) noexcept:
+        return self.context.upstream_keepalive_time
+
+    # ===== hooks of the connection =====
+
+    cdef int on_ready(self) except -1:
+        Peer.on_ready(self)
+        self.is_ready = True
+        self.settle()
+        if self.endpoint.users == 0:
+            self.retire()
+        else:
+            self.endpoint.add_upstream(self)
+        self.arm_idle()
+        return 0
+
+    cdef int on_settings(self) except -1:
+        if self.is_ready:
+            self.endpoint.serve_queue()
+        return 0
+
+    cdef int on_stream_available(self) except -1:
+        if self.is_ready and self.endpoint.load.queue.count > 0:
+            self.endpoint.serve_queue()
+        if self.stream_count == 0:
+            if self.retired or self.goaway_received:
+                self.close_after_flush()
+            else:
+                self.arm_idle()
+        return 0
+
+    cdef int on_goaway(self, uint32_t last_stream_id, uint32_t code) except -1:
+        # Streams up to last_stream_id go on; new calls need another connection (§6.8).
+        self.unlist()
+        if self.stream_count == 0:
+            self.close_after_flush()
+        return 0
+
+    cdef int on_failed(self) except -1:
+        self.context.counters.upstream_connection_errors += 1
+        self.unlist()
+        return self.close_after_flush()
+
+    cdef int arm_idle(self) except -1:
+        if self.context.upstream_idle > 0 and not self.idle_timer.armed:
+            self.context.arm(&self.idle_timer, self.context.upstream_idle)
+        return 0
+
+    cdef int on_idle(self) except -1:
+        cdef double silent = (self.context.turn_us - self.last_read_us) / 1e6
+        if self.stream_count > 0:
+            return 0
+        if silent < self.context.upstream_idle:
+            self.context.arm(&self.idle_timer, self.context.upstream_idle - silent)
+            return 0
+        self.retire()
+        return 0
+
+    # ===== hooks of a stream =====
+
+    cdef int on_response(self, Stream* stream, ResponseHead* head, Field* fields, Py_ssize_t count,
+                         bint end_stream) except -1:
+        if stream.owner != NULL:
+            call_response(<Call*>stream.owner, head, fields, count, end_stream)
+        return 0
+
+    cdef int on_data(self, Stream* stream, const uint8_t* data, Py_ssize_t length, bint end_stream) except -1:
+        if stream.owner != NULL:
+            call_response_data(<Call*>stream.owner, data, length, end_stream)
+        return 0
+
+    cdef int on_trailers(self, Stream* stream, Field* fields, Py_ssize_t count, Field* grpc_status) except -1:
+        if stream.owner != NULL:
+            call_response_trailers(<Call*>stream.owner, fields, count, grpc_status)
+        return 0
+
+    cdef int on_drained(self, Stream* stream, Py_ssize_t octets) except -1:
+        if stream.owner != NULL:
+            call_request_drained(<Call*>stream.owner, octets)
+        return 0
+
+    cdef int on_closed(self, Stream* stream, CloseCause cause, uint32_t code) except -1:
+        if cause == CLOSED_BY_PEER:
+            self.context.counters.upstream_resets_received += 1
+        elif cause == CLOSED_BY_ERROR:
+            self.context.counters.upstream_malformed += 1
+        if stream.owner != NULL:
+            call_upstream_gone(<Call*>stream.owner, cause, code)
+        return 0
