@@ -1,0 +1,226 @@
+"""backendRefs to Service ports, and Service ports to endpoints.
+
+Two questions with two life times: "is this reference valid?" (`Targets`; kind, ReferenceGrant, Service, port,
+appProtocol) makes conditions and rules, and "where does its traffic go?" (`backend_of`; EndpointSlices or DNS) makes
+BackendConfigs. An endpoint that comes or goes changes only the second. Gateway API 2.3 of the rules: a valid Service
+without a ready endpoint is still a valid reference.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..model import BackendConfig
+from .cluster_state import Object
+from .problems import Problem, object_name
+from .references import GATEWAY_GROUP, Grants
+
+Override = tuple[str, int]  # host name or IP address, port
+Overrides = Mapping[tuple[str, str, int], Override]  # by (namespace, name, port) of the Service
+
+# appProtocol values over which gRPC can be spoken without TLS (GEP-1911); unset means "as the route needs it".
+_H2C = frozenset({"", "kubernetes.io/h2c", "h2c", "grpc", "http2"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one reference leads to. `reason` is set where it is invalid (the reasons of ResolvedRefs)."""
+
+    namespace: str
+    name: str
+    port: int
+    reason: str | None = None
+    message: str = ""
+
+    @property
+    def key(self) -> str:
+        """BackendConfig.key."""
+        return f"{self.namespace}/{self.name}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Judges references against the Services and ReferenceGrants of one state."""
+
+    services: Mapping[tuple[str, str], Object]
+    grants: Grants
+    overrides: Overrides
+    allow_external_names: bool
+
+    def find(self, route_kind: str, route_namespace: str, reference: dict[str, Any]) -> Target:
+        """The target of one backendRef (or of a mirror's) of a route; never raises."""
+        group, kind = reference.get("group") or "", reference.get("kind") or "Service"
+        namespace = reference.get("namespace") or route_namespace
+        name, port = reference.get("name", ""), reference.get("port") or 0
+        if group or kind != "Service":
+            what = f"{group}/{kind}" if group else kind
+            return Target(namespace, name, port, "InvalidKind", f"{what} {name} is not a Service")
+        source = (GATEWAY_GROUP, route_kind, route_namespace)
+        if not self.grants.permit(source, ("", "Service"), namespace, name):
+            return Target(
+                namespace, name, port, "RefNotPermitted",
+                f"no ReferenceGrant in namespace {namespace} lets a {route_kind} of namespace {route_namespace} "
+                f"refer to Service {name}",
+            )
+        if (namespace, name, port) in self.overrides:
+            return Target(namespace, name, port)
+        reason, message = self._judge_service(namespace, name, port)
+        return Target(namespace, name, port, reason, message)
+
+    def _judge_service(self, namespace: str, name: str, port: int) -> tuple[str | None, str]:
+        service = self.services.get((namespace, name))
+        if service is None:
+            return "BackendNotFound", f"Service {namespace}/{name} does not exist"
+        if is_external(service):
+            if not self.allow_external_names:  # CVE-2021-25740
+                return "UnsupportedProtocol", f"Service {namespace}/{name} is of type ExternalName; not allowed"
+            if not (service.get("spec") or {}).get("ports"):
+                return None, ""
+        entry = service_port(service, port)
+        if entry is None:
+            has = ", ".join(str(item.get("port")) for item in (service.get("spec") or {}).get("ports") or ())
+            return "BackendNotFound", f"Service {namespace}/{name} has no port {port} (it has {has or 'none'})"
+        if (entry.get("protocol") or "TCP") != "TCP":
+            return "UnsupportedProtocol", f"port {port} of Service {namespace}/{name} is {entry['protocol']}, not TCP"
+        protocol = entry.get("appProtocol") or ""
+        if protocol not in _H2C:
+            return "UnsupportedProtocol", (
+                f"port {port} of Service {namespace}/{name} has appProtocol {protocol}; gRPC is relayed to "
+                "kubernetes.io/h2c, or where appProtocol is not set"
+            )
+        return None, ""
+
+
+def is_external(service: Object) -> bool:
+    """Whether a Service stands for a DNS name outside."""
+    return (service.get("spec") or {}).get("type") == "ExternalName"
+
+
+def service_port(service: Object, port: int) -> dict[str, Any] | None:
+    """The entry of spec.ports with this number, the TCP one where there are two."""
+    ports: list[dict[str, Any]] = (service.get("spec") or {}).get("ports") or []
+    entries = [item for item in ports if item.get("port") == port]
+    return next((item for item in entries if (item.get("protocol") or "TCP") == "TCP"), entries[0] if entries else None)
+
+
+def backend_of(
+    target: tuple[str, str, int],
+    service: Object | None,
+    slices: list[Object] | None,
+    override: Override | None,
+    file_mode: bool,
+) -> tuple[BackendConfig, list[Problem]]:
+    """Where the traffic of a valid target goes, and what is odd about its EndpointSlices.
+
+    `slices` is None where the Service has none at all; in file mode it is then looked up in the DNS.
+    """
+    namespace, name, port = target
+    key = f"{namespace}/{name}:{port}"
+    if override is not None:
+        return _to_host(key, target, override), []
+    if service is not None and is_external(service):
+        return _to_host(key, target, ((service.get("spec") or {}).get("externalName") or "", port)), []
+    if slices is None and file_mode:
+        dns = ((f"{name}.{namespace}", port), (name, port))
+        return BackendConfig(key, namespace, name, port, dns=dns), []
+    entry = service_port(service, port) if service is not None else None
+    collector = _Endpoints(entry or {"port": port}, _first_family(service))
+    for item in slices or ():
+        collector.take(item)
+    return BackendConfig(key, namespace, name, port, endpoints=collector.merged()), collector.problems
+
+
+def _to_host(key: str, target: tuple[str, str, int], host: Override) -> BackendConfig:
+    namespace, name, port = target
+    address = _ip(host[0])
+    if address is not None:
+        return BackendConfig(key, namespace, name, port, endpoints=((address, host[1]),))
+    return BackendConfig(key, namespace, name, port, dns=(host,))
+
+
+def _first_family(service: Object | None) -> str:
+    families = ((service or {}).get("spec") or {}).get("ipFamilies") or ["IPv4"]
+    return str(families[0])
+
+
+def _ip(text: str) -> str | None:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
+class _Endpoints:
+    """Merges the slices of one Service port."""
+
+    def __init__(self, port: dict[str, Any], first_family: str) -> None:
+        self.problems: list[Problem] = []
+        self._port = port
+        self._first_family = first_family
+        self._found: set[tuple[str, int]] = set()
+        # A dual-stack pod stands in a slice of each family; it is one endpoint, and gets one share.
+        self._by_pod: dict[tuple[Any, ...], dict[str, set[tuple[str, int]]]] = {}
+
+    def take(self, item: Object) -> None:
+        """Add the ready endpoints of one EndpointSlice (discovery.k8s.io/v1)."""
+        if not item.get("endpoints"):
+            return
+        numbers = self._numbers(item)
+        family = item.get("addressType") or "IPv4"
+        if not numbers or family == "FQDN":
+            why = "addressType FQDN is not supported" if family == "FQDN" else (
+                f"none of its ports is called {self._port.get('name') or '(no name)'!r} like the port "
+                f"{self._port.get('port')} of the Service"
+            )
+            self._note(item, "addressType" if family == "FQDN" else "ports", f"no endpoint is taken from it: {why}")
+            return
+        for index, endpoint in enumerate(item["endpoints"]):
+            if not takes_calls(endpoint):
+                continue
+            for text in endpoint.get("addresses") or ():
+                address = _ip(text)
+                if address is None:
+                    self._note(item, f"endpoints[{index}].addresses", f"{text} is not an IP address")
+                    continue
+                for number in numbers:
+                    self._add(endpoint, family, (address, number))
+
+    def merged(self) -> tuple[tuple[str, int], ...]:
+        """All endpoints, sorted."""
+        for families in self._by_pod.values():
+            self._found |= families.get(self._first_family) or next(iter(families.values()))
+        return tuple(sorted(self._found))
+
+    def _numbers(self, item: Object) -> list[int]:
+        name = self._port.get("name") or ""
+        numbers: list[int] = []
+        for port in item.get("ports") or ():
+            if (port.get("name") or "") == name and (port.get("protocol") or "TCP") == "TCP":
+                number = port.get("port")
+                if number is None:  # "all ports": the Service's own numbers hold
+                    target = self._port.get("targetPort")
+                    number = target if isinstance(target, int) and target else self._port["port"]
+                numbers.append(number)
+        return numbers
+
+    def _add(self, endpoint: dict[str, Any], family: str, where: tuple[str, int]) -> None:
+        pod = endpoint.get("targetRef")
+        if not pod:
+            self._found.add(where)
+            return
+        identity = (pod.get("kind"), pod.get("namespace"), pod.get("name"), pod.get("uid"), where[1])
+        self._by_pod.setdefault(identity, {}).setdefault(family, set()).add(where)
+
+    def _note(self, item: Object, path: str, message: str) -> None:
+        metadata = item["metadata"]
+        name = object_name("EndpointSlice", metadata["namespace"], metadata["name"])
+        self.problems.append(Problem("warning", "", 0, name, path, "EndpointIgnored", message))
+
+
+def takes_calls(endpoint: dict[str, Any]) -> bool:
+    """Whether an endpoint may get new calls: ready (unknown counts as ready), and not on its way out."""
+    state = endpoint.get("conditions") or {}
+    return state.get("ready") is not False and state.get("terminating") is not True

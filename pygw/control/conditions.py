@@ -1,0 +1,161 @@
+"""The conditions that pygw writes, one constructor each (Gateway API: gateway_types.go, grpcroute_types.go,
+gatewayclass_types.go).
+
+A Condition here is only the verdict. observedGeneration and lastTransitionTime belong to the object that carries it
+and are added by `status`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TRUE = "True"
+FALSE = "False"
+UNKNOWN = "Unknown"
+
+# What the API server allows a condition's message to hold (metav1.Condition: maxLength 32768).
+MAX_MESSAGE = 32768
+
+# The condition types that are ours to write and to remove on each kind; all others are somebody else's.
+GATEWAY_CLASS_TYPES = frozenset({"Accepted", "SupportedVersion"})
+GATEWAY_TYPES = frozenset({"Accepted", "Programmed", "ResolvedRefs", "InsecureFrontendValidationMode"})
+LISTENER_TYPES = frozenset({"Accepted", "Programmed", "ResolvedRefs", "Conflicted", "OverlappingTLSConfig"})
+ROUTE_TYPES = frozenset({"Accepted", "ResolvedRefs", "PartiallyInvalid"})
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A verdict: `status` is "True", "False" or "Unknown"."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+
+    @property
+    def is_true(self) -> bool:
+        """Whether the status is "True"."""
+        return self.status == TRUE
+
+
+def join_messages(messages: list[str]) -> str:
+    """Several findings as one message, cut where the API server would refuse a longer one."""
+    text = "; ".join(messages)
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 3] + "..."
+
+
+# GatewayClass
+
+
+def class_accepted() -> Condition:
+    """The class is served by this controller."""
+    return Condition("Accepted", TRUE, "Accepted", "Gateways of this class are served")
+
+
+def class_invalid_parameters(message: str) -> Condition:
+    """spec.parametersRef names something that pygw cannot use."""
+    return Condition("Accepted", FALSE, "InvalidParameters", message)
+
+
+def class_supported_version() -> Condition:
+    """The Gateway API definitions in use are of a version that pygw knows."""
+    return Condition("SupportedVersion", TRUE, "SupportedVersion", "The Gateway API version is supported")
+
+
+# Gateway
+
+
+def gateway_accepted() -> Condition:
+    """Every listener is valid."""
+    return Condition("Accepted", TRUE, "Accepted", "The Gateway is served")
+
+
+def gateway_partly_accepted(message: str) -> Condition:
+    """Some listeners are valid, others are not: the valid ones are served."""
+    return Condition("Accepted", TRUE, "ListenersNotValid", message)
+
+
+def gateway_not_accepted(reason: str, message: str) -> Condition:
+    """Nothing of it is served: Invalid, InvalidParameters, UnsupportedAddress or ListenersNotValid."""
+    return Condition("Accepted", FALSE, reason, message)
+
+
+def gateway_programmed() -> Condition:
+    """Its valid listeners are in the data plane."""
+    return Condition("Programmed", TRUE, "Programmed", "The Gateway is programmed in the data plane")
+
+
+def gateway_not_programmed(reason: str, message: str) -> Condition:
+    """Invalid, AddressNotAssigned or AddressNotUsable."""
+    return Condition("Programmed", FALSE, reason, message)
+
+
+# Listener
+
+
+def listener_accepted() -> Condition:
+    """The listener can be served."""
+    return Condition("Accepted", TRUE, "Accepted", "The listener is valid")
+
+
+def listener_not_accepted(reason: str, message: str) -> Condition:
+    """UnsupportedProtocol, UnsupportedValue, PortUnavailable, or the reason of a conflict."""
+    return Condition("Accepted", FALSE, reason, message)
+
+
+def listener_programmed() -> Condition:
+    """The listener is in the data plane."""
+    return Condition("Programmed", TRUE, "Programmed", "The listener is programmed in the data plane")
+
+
+def listener_not_programmed(message: str) -> Condition:
+    """The listener is not in the data plane."""
+    return Condition("Programmed", FALSE, "Invalid", message)
+
+
+def listener_resolved_refs() -> Condition:
+    """Nothing that the listener refers to is missing."""
+    return Condition("ResolvedRefs", TRUE, "ResolvedRefs", "All references are resolved")
+
+
+def listener_unresolved_refs(reason: str, message: str) -> Condition:
+    """InvalidRouteKinds (and, with TLS, the reasons of certificates)."""
+    return Condition("ResolvedRefs", FALSE, reason, message)
+
+
+def listener_conflicted(reason: str, message: str) -> Condition:
+    """HostnameConflict or ProtocolConflict with another listener of the same Gateway."""
+    return Condition("Conflicted", TRUE, reason, message)
+
+
+def listener_not_conflicted() -> Condition:
+    """No other listener of the Gateway wants the same."""
+    return Condition("Conflicted", FALSE, "NoConflicts", "No other listener of the Gateway conflicts")
+
+
+# Route, one set for each parent
+
+
+def route_accepted() -> Condition:
+    """At least one rule is served through this parent."""
+    return Condition("Accepted", TRUE, "Accepted", "The route is accepted")
+
+
+def route_not_accepted(reason: str, message: str) -> Condition:
+    """NoMatchingParent, NotAllowedByListeners, NoMatchingListenerHostname or UnsupportedValue."""
+    return Condition("Accepted", FALSE, reason, message)
+
+
+def route_resolved_refs() -> Condition:
+    """Every backendRef is valid."""
+    return Condition("ResolvedRefs", TRUE, "ResolvedRefs", "All references are resolved")
+
+
+def route_unresolved_refs(reason: str, message: str) -> Condition:
+    """RefNotPermitted, InvalidKind, BackendNotFound or UnsupportedProtocol."""
+    return Condition("ResolvedRefs", FALSE, reason, message)
+
+
+def route_partially_invalid(message: str) -> Condition:
+    """Some rules are not served as written; by the specification the message starts with "Dropped Rule"."""
+    return Condition("PartiallyInvalid", TRUE, "UnsupportedValue", message)

@@ -1,0 +1,331 @@
+"""resolve: ClusterState -> GatewayConfig, statuses and problems. A pure function; files and Kubernetes share it.
+
+The order is that of the objects: Gateways with their listeners (`gateways`, `listeners`), routes (`routes` for what a
+rule says, `attach` for where it counts), Service ports (`backends`), and at last what all that means for `.status`
+(`status`). No exception comes out of it for what a user wrote: faults are conditions and Problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ..model import BackendConfig, GatewayConfig, ListenerConfig, RouteConfig
+from .attach import Attachments, ListenerKey, Parents, attach, collect_parents
+from .backends import Override, Targets, backend_of
+from .cluster_state import ClusterState, Object
+from .gateways import Gateway, Gateways, judge_gateways
+from .incremental import ROUTE_KINDS, Changes, Memory, RouteKey, RouteMemo, take_snapshot
+from .problems import Problem
+from .references import Grants
+from .routes import COMPILERS, CompiledRoute, Dependency, problem
+from .slices import Slices
+from .status import BindFailures, Status, class_status, gateway_status, route_status, route_verdicts
+
+CONTROLLER_NAME = "pygw.dev/gateway-controller"
+
+StatusKey = tuple[str, str, str]  # kind, namespace ("" for GatewayClass), name
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveOptions:
+    """What `resolve` has to know beside the objects."""
+
+    controller_name: str = CONTROLLER_NAME
+    file_mode: bool = True  # GatewayClasses may be absent, Services without EndpointSlices are DNS names
+    overrides: Mapping[tuple[str, str, int], Override] = field(default_factory=dict)  # --resolve
+    gateway_addresses: tuple[str, ...] = ()  # for status.addresses of Gateways that ask for no address of their own
+    previous: Resolution | None = None  # the one before: unchanged parts are taken from it
+    now: str = ""  # RFC 3339; lastTransitionTime of conditions that change
+    allow_external_names: bool = False  # in Kubernetes mode; in file mode they always resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a state comes to."""
+
+    config: GatewayConfig
+    statuses: dict[StatusKey, Status]  # of the objects that are ours; treat as read-only
+    problems: list[Problem]
+    gateways: Gateways = field(repr=False, compare=False)
+    attached: dict[ListenerKey, int] = field(repr=False, compare=False)  # by Gateway and listener name
+    memory: Memory = field(repr=False, compare=False)
+    # The Gateway statuses before this resolution, against which with_programmed() dates its conditions.
+    earlier_statuses: dict[StatusKey, Status] = field(repr=False, compare=False)
+
+
+def resolve(state: ClusterState, options: ResolveOptions) -> Resolution:
+    """Resolve a state as a whole; with options.previous, only what differs from it is done anew."""
+    previous = options.previous
+    gateways = judge_gateways(state, options.controller_name, options.file_mode, options.gateway_addresses)
+    memory, changes = _remember(state, options, gateways)
+    problems = _gateway_problems(gateways)
+    statuses: dict[StatusKey, Status] = {}
+
+    _resolve_routes(memory, changes, options)
+    by_listener: dict[ListenerKey, list[str]] = {}
+    attached: dict[ListenerKey, int] = {}
+    routes: dict[str, RouteConfig] = {}
+    used: set[tuple[str, str, int]] = set()
+    served = {
+        (gateway.parent.key, listener.name)
+        for gateway in gateways.gateways
+        for listener in gateway.parent.listeners
+        if gateway.parent.is_served and listener.is_valid
+    }
+    for key, memo in memory.routes.items():
+        if memo.status is not None:
+            statuses[key] = memo.status
+        if memo.problems:
+            problems.extend(memo.problems)
+        _count(memo, served, by_listener, attached, routes, used)
+    backends, backend_problems = _resolve_backends(memory, changes, options, used)
+    problems.extend(backend_problems)
+
+    earlier = {key: status for key, status in (previous.statuses if previous else {}).items() if key[0] == "Gateway"}
+    for name, class_ in gateways.classes.items():
+        before = previous.statuses.get(("GatewayClass", "", name)) if previous else None
+        statuses["GatewayClass", "", name] = class_status(class_, options.now, before)
+    for gateway in gateways.gateways:
+        gateway_key = gateway.parent.key
+        statuses[gateway_key] = gateway_status(
+            gateway, _counts(gateway, attached), options.now, earlier.get(gateway_key)
+        )
+    config = GatewayConfig(_listeners(gateways, by_listener), routes, backends)
+    return Resolution(config, statuses, problems, gateways, attached, memory, earlier)
+
+
+def with_programmed(
+    resolution: Resolution,
+    failed_ports: Mapping[int, str],
+    failed_addresses: Mapping[str, str] | None = None,
+    now: str = "",
+) -> Resolution:
+    """The resolution after the data plane told what it could not bind: ports (all Gateways), addresses of Gateways.
+
+    Call it after every `resolve` while a failure lasts. `config` stays, so that binding can be tried again.
+    """
+    failures = BindFailures(dict(failed_ports), dict(failed_addresses or {}))
+    if not failures.ports and not failures.addresses:
+        return resolution
+    statuses = dict(resolution.statuses)
+    for gateway in resolution.gateways.gateways:
+        key = gateway.parent.key
+        before = resolution.earlier_statuses.get(key)
+        statuses[key] = gateway_status(gateway, _counts(gateway, resolution.attached), now, before, failures)
+    return replace(resolution, statuses=statuses)
+
+
+def _remember(state: ClusterState, options: ResolveOptions, gateways: Gateways) -> tuple[Memory, Changes]:
+    """A Memory that holds what of the previous one still stands."""
+    bearing = (
+        options.controller_name, options.file_mode, dict(options.overrides), options.allow_external_names,
+    )  # fmt: skip
+    old = options.previous.memory if options.previous is not None else None
+    if old is not None and old.options != bearing:
+        old = None
+    snapshot, changes = take_snapshot(state, old.snapshot if old is not None else None)
+    foreign = frozenset(("Gateway", *key) for key in gateways.foreign)
+    parents = collect_parents(
+        tuple(gateway.parent for gateway in gateways.gateways), foreign, state.objects("Namespace")
+    )
+    if old is None:
+        grants = Grants(snapshot.objects["ReferenceGrant"].values())
+        return Memory(snapshot, bearing, parents, grants, Slices.of(snapshot.objects["EndpointSlice"])), changes
+    return Memory(
+        snapshot=snapshot,
+        options=bearing,
+        parents=old.parents if old.parents == parents else parents,
+        grants=Grants(snapshot.objects["ReferenceGrant"].values()) if changes.of("ReferenceGrant") else old.grants,
+        slices=old.slices.updated(snapshot.objects["EndpointSlice"], changes.of("EndpointSlice")),
+        routes=old.routes,
+        backends=old.backends,
+    ), changes
+
+
+def _resolve_routes(memory: Memory, changes: Changes, options: ResolveOptions) -> None:
+    """Bring memory.routes up to date, in the order of kind, namespace and name."""
+    previous, old = options.previous, memory.routes
+    all_move = previous is None or previous.memory.parents is not memory.parents
+    touched = _touched(changes)
+    targets = Targets(
+        memory.snapshot.objects["Service"], memory.grants, options.overrides,
+        options.file_mode or options.allow_external_names,
+    )  # fmt: skip
+    stale = _stale_routes(memory, changes, touched, all_move)
+    routes = dict(old)
+    for key in stale:
+        item = memory.snapshot.objects[key[0]].get(key[1:])
+        if item is None:
+            del routes[key]
+        else:
+            routes[key] = _route(item, old.get(key), targets, touched, memory.parents, options)
+    if routes.keys() != old.keys():
+        routes = {key: routes[key] for key in sorted(routes)}
+    memory.routes = routes
+
+
+def _stale_routes(
+    memory: Memory, changes: Changes, touched: frozenset[Dependency], all_move: bool
+) -> list[RouteKey]:
+    """The routes that came, went, changed, or hang on something that did."""
+    if all_move:
+        kept = {(kind, *place) for kind in ROUTE_KINDS for place in memory.snapshot.objects[kind]}
+        return [*kept.union(memory.routes)]
+    stale = {(kind, *place) for kind in ROUTE_KINDS for place in changes.of(kind)}
+    if touched:
+        stale.update(
+            key
+            for key, memo in memory.routes.items()
+            if memo.compiled is not None and not memo.compiled.dependencies.isdisjoint(touched)
+        )
+    return [*stale]
+
+
+def _touched(changes: Changes) -> frozenset[Dependency]:
+    services = {("Service", *key) for key in changes.of("Service")}
+    return frozenset(services | {("ReferenceGrant", namespace, "") for namespace, _ in changes.of("ReferenceGrant")})
+
+
+def _route(
+    item: Object,
+    memo: RouteMemo | None,
+    targets: Targets,
+    touched: frozenset[Dependency],
+    parents: Parents,
+    options: ResolveOptions,
+) -> RouteMemo:
+    compiler = COMPILERS.get(item["kind"])
+    compiled = memo.compiled if memo is not None and _says_the_same(memo.item, item) else None
+    if compiled is not None and not compiled.dependencies.isdisjoint(touched):
+        compiled = None
+    if compiled is None and compiler is not None:
+        compiled = compiler(item, targets)
+        if memo is not None and memo.compiled is not None and memo.compiled.config == compiled.config:
+            compiled = replace(compiled, config=memo.compiled.config)  # "unchanged" stays visible as `is`
+    attachments = attach(item, parents)
+    key = (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"])
+    before = options.previous.statuses.get(key) if options.previous is not None else None
+    status = route_status(item, attachments, compiled, options.controller_name, options.now, before)
+    return RouteMemo(item, compiled, attachments, status, _route_problems(item, attachments, compiled))
+
+
+def _says_the_same(old: Object, new: Object) -> bool:
+    """Whether two versions of a route differ in nothing that rules are made of (a new status, say)."""
+    return bool(
+        old["spec"] == new["spec"]
+        and old["metadata"].get("creationTimestamp") == new["metadata"].get("creationTimestamp")
+    )
+
+
+def _route_problems(
+    item: Object, attachments: Attachments, compiled: CompiledRoute | None
+) -> tuple[Problem, ...]:
+    found = [
+        problem(item, "error", f"spec.parentRefs[{index}]", "NoMatchingParent", message)
+        for index, message in attachments.unknown
+    ]
+    for attachment in attachments.ours:
+        accepted = route_verdicts(attachment.refusal, compiled)[0]
+        if attachment.refusal is not None:
+            path = f"spec.parentRefs[{attachment.index}]"
+            found.append(problem(item, "error", path, accepted.reason, accepted.message))
+    if attachments.ours and compiled is not None:
+        found.extend(compiled.problems)
+    return tuple(found)
+
+
+def _count(
+    memo: RouteMemo,
+    served: set[ListenerKey],
+    by_listener: dict[ListenerKey, list[str]],
+    attached: dict[ListenerKey, int],
+    routes: dict[str, RouteConfig],
+    used: set[tuple[str, str, int]],
+) -> None:
+    """Book one route on the listeners that it attaches to."""
+    compiled = memo.compiled
+    if compiled is None:
+        return
+    route, is_used = compiled.config, False
+    route_key = route.key
+    for place in memo.attachments.places:
+        if compiled.has_rule:
+            attached[place] = attached.get(place, 0) + 1
+        # A route whose every rule fails still takes its calls: they must not fall to another route.
+        if route.rules and place in served:
+            by_listener.setdefault(place, []).append(route_key)
+            is_used = True
+    if is_used:
+        routes[route_key] = route
+        used.update(compiled.targets)
+
+
+def _resolve_backends(
+    memory: Memory, changes: Changes, options: ResolveOptions, used: set[tuple[str, str, int]]
+) -> tuple[dict[str, BackendConfig], list[Problem]]:
+    touched = changes.of("Service") | memory.slices.changed
+    services, old = memory.snapshot.objects["Service"], memory.backends
+    resolved = {target: old[target] for target in used if target in old} if used != old.keys() else dict(old)
+    for target in used:
+        service = target[:2]
+        if target in old and service not in touched:
+            continue
+        new = backend_of(
+            target, services.get(service), memory.slices.get(service), options.overrides.get(target),
+            options.file_mode,
+        )  # fmt: skip
+        before = old.get(target)
+        resolved[target] = (before[0], new[1]) if before is not None and before[0] == new[0] else new
+    if resolved.keys() != old.keys():
+        resolved = {target: resolved[target] for target in sorted(resolved)}
+    memory.backends = resolved
+    # Two ports of one Service find the same fault in an EndpointSlice.
+    problems = {(one.object, one.path, one.message): one for _, found in resolved.values() for one in found}
+    return {backend.key: backend for backend, _ in resolved.values()}, list(problems.values())
+
+
+def _counts(gateway: Gateway, attached: dict[ListenerKey, int]) -> dict[str, int]:
+    key = gateway.parent.key
+    return {listener.name: attached.get((key, listener.name), 0) for listener in gateway.parent.listeners}
+
+
+def _listeners(gateways: Gateways, by_listener: dict[ListenerKey, list[str]]) -> tuple[ListenerConfig, ...]:
+    """Every listener that is served, with or without routes."""
+    return tuple(
+        ListenerConfig(
+            gateway=f"{gateway.parent.namespace}/{gateway.parent.name}",
+            name=listener.name,
+            port=listener.port,
+            hostname=listener.hostname,
+            protocol=listener.protocol,
+            addresses=gateway.bind_addresses,
+            routes=tuple(sorted(by_listener.get((gateway.parent.key, listener.name), ()))),
+        )
+        for gateway in gateways.gateways
+        if gateway.parent.is_served
+        for listener in gateway.parent.listeners
+        if listener.is_valid
+    )
+
+
+def _gateway_problems(gateways: Gateways) -> list[Problem]:
+    found: list[Problem] = []
+    for class_ in gateways.classes.values():
+        if not class_.accepted.is_true:
+            accepted = class_.accepted
+            found.append(problem(class_.item, "error", "spec.parametersRef", accepted.reason, accepted.message))
+    for gateway in gateways.gateways:
+        for index, listener in enumerate(gateway.parent.listeners):
+            for condition in (listener.accepted, listener.resolved_refs):
+                if not condition.is_true:
+                    path = f"spec.listeners[{index}]"
+                    found.append(problem(gateway.item, "error", path, condition.reason, condition.message))
+        accepted = gateway.accepted
+        if not accepted.is_true and accepted.reason != "ListenersNotValid":
+            found.append(problem(gateway.item, "error", "spec", accepted.reason, accepted.message))
+        if gateway.address_fault:
+            found.append(
+                problem(gateway.item, "warning", "spec.addresses", "AddressNotAssigned", gateway.address_fault)
+            )
+    return found

@@ -1,0 +1,277 @@
+"""GRPCRoute: from spec.rules to RuleConfigs, and what has to be said about them (Gateway API, grpcroute_types.go).
+
+Looks at one route alone: its matches, filters and backendRefs. Where the route attaches is `attach`'s business. Nothing
+here raises for what a user wrote: a rule that cannot be served as written is dropped or made to fail, and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from ..model import BackendRefConfig, HeaderMatch, MatchConfig, RouteConfig, RuleConfig
+from ..regex import check as regex_fault
+from . import conditions
+from .backends import Target, Targets
+from .cluster_state import Object
+from .conditions import Condition
+from .filters import Filters, read_filters
+from .problems import Problem, object_name
+
+UNIMPLEMENTED = 12
+UNAVAILABLE = 14
+
+Dependency = tuple[str, str, str]  # kind, namespace, name ("" for all of a kind in that namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRoute:
+    """One route without its parents."""
+
+    config: RouteConfig
+    resolved_refs: Condition
+    dropped: str  # message of PartiallyInvalid or UnsupportedValue; "": every rule is served as written
+    has_rule: bool  # whether a rule is served as written (or there was none to serve)
+    problems: tuple[Problem, ...]
+    targets: tuple[tuple[str, str, int], ...]  # the valid Service ports that it uses
+    dependencies: frozenset[Dependency]  # objects whose change may change this
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """(kind, namespace, name)."""
+        return self.config.kind, self.config.namespace, self.config.name
+
+
+@dataclass(slots=True)
+class _Findings:
+    """Collected while one route is compiled."""
+
+    item: Object
+    targets: Targets
+    dropped: list[str] = field(default_factory=list)
+    lost_rules: int = 0  # rules that are not served at all as written
+    problems: list[Problem] = field(default_factory=list)
+    bad_references: list[tuple[str, Target]] = field(default_factory=list)
+    used: dict[tuple[str, str, int], None] = field(default_factory=dict)
+    dependencies: set[Dependency] = field(default_factory=set)
+
+    @property
+    def namespace(self) -> str:
+        return str(self.item["metadata"]["namespace"])
+
+    def find(self, reference: dict[str, Any]) -> Target:
+        """The target of a reference; remembers what the answer hangs on."""
+        target = self.targets.find(self.item["kind"], self.namespace, reference)
+        self.dependencies.add(("Service", target.namespace, target.name))
+        if target.namespace != self.namespace:
+            self.dependencies.add(("ReferenceGrant", target.namespace, ""))
+        return target
+
+    def note(self, severity: str, path: str, reason: str, message: str) -> None:
+        """Report something at a field path of the route."""
+        self.problems.append(problem(self.item, severity, path, reason, message))
+
+    def refer(self, path: str, target: Target) -> None:
+        """Count a reference that stands at `path`, good or bad."""
+        if target.reason is None:
+            self.used[target.namespace, target.name, target.port] = None
+        else:
+            self.bad_references.append((path, target))
+            self.note("error", path, target.reason, target.message)
+
+    def take(self, filters: Filters) -> None:
+        """Report what filters brought."""
+        for path, target in filters.targets:
+            self.refer(path, target)
+        for path, message in filters.ignored:
+            self.note("warning", path, "HeaderIgnored", message)
+
+
+def problem(item: Object, severity: str, path: str, reason: str, message: str) -> Problem:
+    """A Problem of an object; file and line are found later, from the path."""
+    metadata = item["metadata"]
+    name = object_name(item["kind"], metadata.get("namespace") or "", metadata["name"])
+    return Problem(severity, "", 0, name, path, reason, message)
+
+
+def compile_route(item: Object, targets: Targets) -> CompiledRoute:
+    """Compile one GRPCRoute against the Services and ReferenceGrants that `targets` holds."""
+    findings = _Findings(item, targets)
+    spec, metadata = item["spec"], item["metadata"]
+    rules: list[RuleConfig] = []
+    written = spec.get("rules") or ()
+    for index, rule in enumerate(written):
+        compiled = _rule(rule, index, findings)
+        if compiled is not None:
+            rules.append(compiled)
+    if not written:
+        findings.note("warning", "spec", "NoRules", "the route has no rules, so it serves nothing")
+    config = RouteConfig(
+        namespace=findings.namespace,
+        name=metadata["name"],
+        hostnames=tuple(dict.fromkeys(hostname.lower() for hostname in spec.get("hostnames") or ())),
+        rules=tuple(rules),
+        created=_creation(metadata.get("creationTimestamp")),
+        kind=item["kind"],
+    )
+    return CompiledRoute(
+        config=config,
+        resolved_refs=_resolved_refs(findings.bad_references),
+        dropped=conditions.join_messages(findings.dropped),
+        has_rule=findings.lost_rules < len(written) or not written,
+        problems=tuple(findings.problems),
+        targets=tuple(findings.used),
+        dependencies=frozenset(findings.dependencies),
+    )
+
+
+def _resolved_refs(bad: list[tuple[str, Target]]) -> Condition:
+    if not bad:
+        return conditions.route_resolved_refs()
+    message = conditions.join_messages([f"{path}: {target.message}" for path, target in bad])
+    return conditions.route_unresolved_refs(bad[0][1].reason or "", message)
+
+
+def _creation(timestamp: Any) -> str:
+    """creationTimestamp in UTC to the second, so that the order of the texts is the order in time; "" if none."""
+    try:
+        moment = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(timestamp)
+    except (TypeError, ValueError):
+        return ""
+    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _rule(rule: dict[str, Any], index: int, findings: _Findings) -> RuleConfig | None:
+    path = f"spec.rules[{index}]"
+    matches, faults = _matches(rule.get("matches") or (), path)
+    filters = read_filters(rule.get("filters") or (), f"{path}.filters", findings.find)
+    findings.take(filters)
+    backends = _backends(rule.get("backendRefs") or (), path, findings)
+    if faults:
+        # Decision for invalid patterns: the rule matches nothing, rather than more or less than was meant.
+        for where, message in faults:
+            findings.note("error", where, "UnsupportedValue", message)
+        findings.lost_rules += 1
+        findings.dropped.append(f"Dropped Rule {index}: {'; '.join(message for _, message in faults)}")
+        return None
+    return RuleConfig(
+        index=index,
+        matches=matches,
+        backends=backends,
+        name=rule.get("name"),
+        request_headers=filters.request_headers,
+        response_headers=filters.response_headers,
+        mirrors=tuple(filters.mirrors),
+        failure=_failure(index, filters, backends, findings),
+    )
+
+
+def _failure(
+    index: int, filters: Filters, backends: tuple[BackendRefConfig, ...], findings: _Findings
+) -> tuple[int, str] | None:
+    """What every call of the rule is answered with, if it cannot be relayed."""
+    path = f"spec.rules[{index}]"
+    where = f"{findings.item['kind']} {findings.namespace}/{findings.item['metadata']['name']} rule {index}"
+    if filters.failure:
+        findings.note("error", filters.failure_path, "UnsupportedValue", filters.failure)
+        findings.lost_rules += 1
+        findings.dropped.append(f"Dropped Rule {index}: answers {UNAVAILABLE}, {filters.failure}")
+        return UNAVAILABLE, f"{where}: {filters.failure}"
+    if not backends:
+        message = "there are no backendRefs, so the calls of this rule get 12 UNIMPLEMENTED"
+        findings.note("warning", f"{path}.backendRefs", "NoBackendRefs", message)
+        return UNIMPLEMENTED, f"{where} has no backendRefs"
+    if not any(backend.weight for backend in backends):
+        message = "all weights are 0, so the calls of this rule get 14 UNAVAILABLE"
+        findings.note("warning", f"{path}.backendRefs", "NoWeight", message)
+    failing = [(place, backend.failure) for place, backend in enumerate(backends) if backend.failure]
+    if failing:
+        findings.lost_rules += len(failing) == len(backends)
+        parts = [f"backendRefs[{place}] answers {UNAVAILABLE}, {failure}" for place, failure in failing]
+        findings.dropped.append(f"Dropped Rule {index}: {'; '.join(parts)}")
+    return None
+
+
+def _backends(references: Any, path: str, findings: _Findings) -> tuple[BackendRefConfig, ...]:
+    backends: list[BackendRefConfig] = []
+    for index, reference in enumerate(references):
+        where = f"{path}.backendRefs[{index}]"
+        target = findings.find(reference)
+        findings.refer(where, target)
+        filters = read_filters(reference.get("filters") or (), f"{where}.filters", findings.find)
+        findings.take(filters)
+        if filters.failure:
+            findings.note("error", filters.failure_path, "UnsupportedValue", filters.failure)
+        weight = reference.get("weight")
+        backends.append(
+            BackendRefConfig(
+                backend=target.key,
+                namespace=target.namespace,
+                name=target.name,
+                port=target.port,
+                weight=1 if weight is None else weight,
+                reason=target.reason,
+                message=target.message,
+                request_headers=filters.request_headers,
+                response_headers=filters.response_headers,
+                mirrors=tuple(filters.mirrors),
+                failure=filters.failure or None,
+            )
+        )
+    return tuple(backends)
+
+
+def _matches(matches: Any, path: str) -> tuple[tuple[MatchConfig, ...], list[tuple[str, str]]]:
+    """The rule's matches and every (path, fault) in them; no matches at all means one that takes any call."""
+    faults: list[tuple[str, str]] = []
+    compiled = tuple(
+        _match(match, f"{path}.matches[{index}]", faults) for index, match in enumerate(matches)
+    )
+    return compiled or (MatchConfig(),), faults
+
+
+def _match(match: dict[str, Any], path: str, faults: list[tuple[str, str]]) -> MatchConfig:
+    method = match.get("method") or {}
+    service, name = method.get("service"), method.get("method")
+    is_regex = _is_regex(method, f"{path}.method", faults)
+    if is_regex:
+        for part, pattern in (("service", service), ("method", name)):
+            _check_pattern(pattern, f"{path}.method.{part}", faults)
+    headers: dict[str, HeaderMatch] = {}
+    for index, header in enumerate(match.get("headers") or ()):
+        lower, where = header["name"].lower(), f"{path}.headers[{index}]"
+        if lower in headers:  # equivalent names: only the first counts
+            continue
+        pattern = _is_regex(header, where, faults)
+        if pattern:
+            _check_pattern(header["value"], f"{where}.value", faults)
+        headers[lower] = HeaderMatch(lower, header["value"], pattern)
+    return MatchConfig(
+        service=service,
+        service_is_regex=is_regex and service is not None,
+        method=name,
+        method_is_regex=is_regex and name is not None,
+        headers=tuple(headers.values()),
+    )
+
+
+def _is_regex(match: dict[str, Any], path: str, faults: list[tuple[str, str]]) -> bool:
+    kind = match.get("type") or "Exact"
+    if kind not in ("Exact", "RegularExpression"):
+        faults.append((f"{path}.type", f"match type {kind} is not supported"))
+    return bool(kind == "RegularExpression")
+
+
+def _check_pattern(pattern: str | None, path: str, faults: list[tuple[str, str]]) -> None:
+    fault = None if pattern is None else regex_fault(pattern)
+    if fault is not None:
+        faults.append((path, f"{path.removeprefix('spec.')} is not a valid regular expression: {fault}"))
+
+
+Compiler = Callable[[Object, Targets], CompiledRoute]
+
+# What makes rules of which kind of route; HTTPRoute joins by an entry here and one in listeners.py.
+COMPILERS: dict[str, Compiler] = {"GRPCRoute": compile_route}

@@ -1,0 +1,255 @@
+"""Assembles `.status` of GatewayClass, Gateway and route objects from verdicts (Gateway API 2.5).
+
+The rules that keep it honest among others: conditions and parents of other controllers stay as and where they are;
+lastTransitionTime moves only when a condition's status does; a condition that was seen on a newer generation is not
+overwritten. Nothing here decides a verdict or writes to a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import conditions
+from .attach import Attachments
+from .cluster_state import Object
+from .conditions import Condition
+from .gateways import MAX_ADDRESSES, SUPPORTED_FEATURES, Gateway, GatewayClass, listeners_verdict
+from .listeners import Listener
+from .references import GATEWAY_GROUP
+from .routes import CompiledRoute
+
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What turns verdicts into the conditions of one object."""
+
+    generation: int
+    now: str  # RFC 3339, for conditions whose status changed
+
+    @classmethod
+    def of(cls, item: Object, now: str) -> Stamp:
+        """The stamp of an object; files carry no generation, and count as the first."""
+        return cls(item["metadata"].get("generation") or 1, now)
+
+
+@dataclass(frozen=True, slots=True)
+class BindFailures:
+    """What the data plane could not bind, with the reason: listener ports, and addresses of Gateways."""
+
+    ports: dict[int, str]
+    addresses: dict[str, str]
+
+
+NO_FAILURES = BindFailures({}, {})
+
+
+def merge_conditions(
+    verdicts: Sequence[Condition], own_types: frozenset[str], stamp: Stamp, *histories: Iterable[Status]
+) -> list[Status]:
+    """The conditions array to write: `histories` are earlier arrays, the one that stands in the object first.
+
+    Conditions of other types keep their place and content; ours that are no longer wanted go.
+    """
+    existing, *older = [list(history) for history in histories] or [[]]
+    wanted = {verdict.type: verdict for verdict in verdicts}
+    merged: list[Status] = []
+    for condition in existing:
+        kind = condition.get("type")
+        if kind in wanted:
+            merged.append(_stamped(wanted.pop(kind), condition, older, stamp))
+        elif kind not in own_types:
+            merged.append(condition)
+    merged.extend(_stamped(verdict, None, older, stamp) for verdict in verdicts if verdict.type in wanted)
+    return merged
+
+
+def _stamped(verdict: Condition, current: Status | None, older: list[list[Status]], stamp: Stamp) -> Status:
+    if current is not None and (current.get("observedGeneration") or 0) > stamp.generation:
+        return current
+    known = [current] if current is not None else []
+    known += [item for history in older for item in history if item.get("type") == verdict.type]
+    since = next(
+        (
+            item["lastTransitionTime"]
+            for item in known
+            if item.get("status") == verdict.status and item.get("lastTransitionTime")
+        ),
+        stamp.now,
+    )
+    return {
+        "type": verdict.type,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "message": verdict.message,
+        "observedGeneration": stamp.generation,
+        "lastTransitionTime": since,
+    }
+
+
+def class_status(class_: GatewayClass, now: str, previous: Status | None) -> Status:
+    """status of a GatewayClass of ours."""
+    verdicts = [class_.accepted, conditions.class_supported_version()]
+    existing = class_.item.get("status") or {}
+    return {
+        **existing,
+        "conditions": merge_conditions(
+            verdicts,
+            conditions.GATEWAY_CLASS_TYPES,
+            Stamp.of(class_.item, now),
+            existing.get("conditions") or (),
+            (previous or {}).get("conditions") or (),
+        ),
+        "supportedFeatures": [{"name": name} for name in SUPPORTED_FEATURES],
+    }
+
+
+def gateway_status(
+    gateway: Gateway, attached: dict[str, int], now: str, previous: Status | None, failures: BindFailures = NO_FAILURES
+) -> Status:
+    """status of a Gateway of ours; `attached` counts the accepted routes of each listener by its name."""
+    stamp, existing, previous = Stamp.of(gateway.item, now), gateway.item.get("status") or {}, previous or {}
+    faults = [
+        (listener.name, listener.fault or failures.ports.get(listener.port, ""))
+        for listener in gateway.parent.listeners
+    ]
+    accepted = gateway.accepted
+    if gateway.parent.is_served and failures.ports:
+        accepted = listeners_verdict(faults)
+    listeners = [
+        _listener_status(
+            listener, gateway, attached.get(listener.name, 0), failures.ports.get(listener.port, ""), stamp,
+            _by_name(existing, listener.name), _by_name(previous, listener.name),
+        )
+        for listener in gateway.parent.listeners
+    ]
+    verdicts = [accepted, _gateway_programmed(gateway, accepted, failures)]
+    shown = [address for address in gateway.status_addresses if address not in failures.addresses]
+    status: Status = {key: value for key, value in existing.items() if key not in ("addresses", "listeners")}
+    status["conditions"] = merge_conditions(
+        verdicts, conditions.GATEWAY_TYPES, stamp, existing.get("conditions") or (), previous.get("conditions") or ()
+    )
+    status["listeners"] = listeners
+    if shown:
+        status["addresses"] = [_address(value) for value in shown[:MAX_ADDRESSES]]
+    return status
+
+
+def _by_name(status: Status, name: str) -> Iterable[Status]:
+    """The conditions that an earlier status holds for a listener."""
+    for listener in status.get("listeners") or ():
+        if listener.get("name") == name:
+            return listener.get("conditions") or ()
+    return ()
+
+
+def _address(value: str) -> Status:
+    is_ip = ":" in value or value.replace(".", "").isdigit()
+    return {"type": "IPAddress" if is_ip else "Hostname", "value": value}
+
+
+def _gateway_programmed(gateway: Gateway, accepted: Condition, failures: BindFailures) -> Condition:
+    if not accepted.is_true:
+        return conditions.gateway_not_programmed("Invalid", f"the Gateway is not accepted: {accepted.message}")
+    unusable = [
+        f"{address}: {failures.addresses[address]}"
+        for address in gateway.bind_addresses
+        if address in failures.addresses
+    ]
+    if unusable:
+        return conditions.gateway_not_programmed("AddressNotUsable", conditions.join_messages(unusable))
+    if gateway.address_fault:
+        return conditions.gateway_not_programmed("AddressNotAssigned", gateway.address_fault)
+    return conditions.gateway_programmed()
+
+
+def _listener_status(
+    listener: Listener, gateway: Gateway, attached: int, bind_failure: str, stamp: Stamp, *histories: Iterable[Status]
+) -> Status:
+    accepted = listener.accepted
+    if listener.is_valid and bind_failure:
+        accepted = conditions.listener_not_accepted("PortUnavailable", f"port {listener.port}: {bind_failure}")
+    if not accepted.is_true:
+        programmed = conditions.listener_not_programmed(accepted.message)
+    elif listener.fault:
+        programmed = conditions.listener_not_programmed(listener.fault)
+    elif not gateway.parent.is_served:
+        programmed = conditions.listener_not_programmed(f"the Gateway is not accepted: {gateway.accepted.message}")
+    else:
+        programmed = conditions.listener_programmed()
+    verdicts = [accepted, programmed, listener.resolved_refs, listener.conflicted]
+    return {
+        "name": listener.name,
+        "supportedKinds": [{"group": GATEWAY_GROUP, "kind": kind} for kind in listener.kinds],
+        "attachedRoutes": attached,
+        "conditions": merge_conditions(verdicts, conditions.LISTENER_TYPES, stamp, *histories),
+    }
+
+
+def route_verdicts(refusal: Condition | None, compiled: CompiledRoute | None) -> list[Condition]:
+    """The conditions of a route towards one parent; `compiled` is None for kinds of which we know no rules."""
+    if compiled is None:
+        return [refusal or conditions.route_accepted()]
+    verdicts = [refusal or conditions.route_accepted(), compiled.resolved_refs]
+    if refusal is None and not compiled.has_rule:
+        verdicts[0] = conditions.route_not_accepted("UnsupportedValue", compiled.dropped)
+    elif refusal is None and compiled.dropped:
+        verdicts.append(conditions.route_partially_invalid(compiled.dropped))
+    return verdicts
+
+
+def route_status(
+    item: Object,
+    attachments: Attachments,
+    compiled: CompiledRoute | None,
+    controller_name: str,
+    now: str,
+    previous: Status | None,
+) -> Status | None:
+    """status of a route; None where it has nothing of ours and never had."""
+    stamp, existing = Stamp.of(item, now), item.get("status") or {}
+    parents: list[Status] = existing.get("parents") or []
+    others = [entry for entry in parents if entry.get("controllerName") != controller_name]
+    if not attachments.ours and len(others) == len(parents):
+        return None
+    ours = [
+        _parent_status(
+            attachment.reference,
+            route_verdicts(attachment.refusal, compiled),
+            controller_name,
+            stamp,
+            [parents, (previous or {}).get("parents") or []],
+        )
+        for attachment in attachments.ours
+    ]
+    return {**existing, "parents": [*others, *ours]}
+
+
+def _parent_status(
+    reference: dict[str, Any],
+    verdicts: list[Condition],
+    controller_name: str,
+    stamp: Stamp,
+    histories: list[list[Status]],
+) -> Status:
+    full = {"group": GATEWAY_GROUP, "kind": "Gateway", **reference}
+    earlier = [
+        next(
+            (
+                entry.get("conditions") or ()
+                for entry in history
+                if entry.get("controllerName") == controller_name
+                and {"group": GATEWAY_GROUP, "kind": "Gateway", **(entry.get("parentRef") or {})} == full
+            ),
+            (),
+        )
+        for history in histories
+    ]
+    return {
+        "parentRef": full,
+        "controllerName": controller_name,
+        "conditions": merge_conditions(verdicts, conditions.ROUTE_TYPES, stamp, *earlier),
+    }
