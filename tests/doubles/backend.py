@@ -116,6 +116,9 @@ class Backend:
         return call
 
 
+StartBackend = Callable[..., Backend]  # what the fixture start_backend gives
+
+
 class _AnyMethod(grpc.GenericRpcHandler):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend

@@ -193,3 +193,6 @@ class Gateway:
 
     def _told(self, what: str) -> str:
         return "\n".join([what, "its log:", *self.log[-40:]])
+
+
+StartGateway = Callable[..., Gateway]  # what the fixture start_gateway gives
