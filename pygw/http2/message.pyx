@@ -21,7 +21,6 @@ from ..field cimport (
     TOKEN_KEEP_ALIVE,
     TOKEN_METHOD,
     TOKEN_PATH,
-    TOKEN_PROTOCOL,
     TOKEN_PROXY_CONNECTION,
     TOKEN_SCHEME,
     TOKEN_STATUS,
@@ -33,6 +32,7 @@ from ..field cimport (
     TOKEN_X_FORWARDED_FOR,
     Field,
 )
+from .hpack_table cimport classify_name, classify_value
 
 # Sets of octets below 128, as two words of one bit each.
 cdef uint64_t AUTHORITY_LOW = 0x2fff7ff200000000     # RFC 3986 §3.2 without userinfo: reg-name, [ ] and :
@@ -124,8 +124,10 @@ cdef bint same_entity(const Field* a, const Field* b, bint is_http, bint is_http
     return True
 
 
-cdef const char* check_authority(const Field* authority) noexcept:
+cdef const char* check_authority(const Field* authority, bint is_http) noexcept:
     cdef uint32_t i
+    if is_http and (authority.value_length == 0 or authority.value[0] == b":"):
+        return "empty host in the authority (RFC 9113 8.3.1, RFC 9110 4.2.1)"
     if not consists_of(authority, AUTHORITY_LOW, AUTHORITY_HIGH):
         for i in range(authority.value_length):
             if authority.value[i] == b"@":
@@ -145,8 +147,7 @@ cdef const char* check_path(const Field* path, bint is_options) noexcept:
     for i in range(path.value_length):
         if path.value[i] <= 0x20 or path.value[i] == 0x7f:
             return "blank or control octet in :path (RFC 9113 8.3.1)"
-        if path.value[i] == b"#":
-            return "fragment in :path (RFC 9113 8.3.1)"
+    # Whether it names a method ("#", "..", a query) is the matcher's question: such a call is answered, not reset.
     return NULL
 
 
@@ -166,7 +167,7 @@ cdef const char* check_request(Field* fields, Py_ssize_t count, RequestHead* hea
     cdef Field* field
     cdef Field** place
     cdef const char* reason
-    cdef bint regular_seen = False, is_http, is_https
+    cdef bint regular_seen = False
     memset(head, 0, sizeof(RequestHead))
     head.content_length = -1
     for i in range(count):
@@ -218,6 +219,12 @@ cdef const char* check_request(Field* fields, Py_ssize_t count, RequestHead* hea
         elif field.token == TOKEN_USER_AGENT:
             if head.user_agent == NULL:
                 head.user_agent = field
+    reason = check_request_line(head)
+    return reason if reason != NULL else check_target(head)
+
+
+# :method, :scheme and :path, each required (§8.3.1).
+cdef const char* check_request_line(RequestHead* head) noexcept:
     if head.method == NULL:
         return "no :method (RFC 9113 8.3.1)"
     if head.method.value_length == 0 or not consists_of(head.method, TOKEN_LOW, TOKEN_HIGH):
@@ -234,26 +241,27 @@ cdef const char* check_request(Field* fields, Py_ssize_t count, RequestHead* hea
         return "invalid :scheme (RFC 3986 3.1)"
     if head.path == NULL:
         return "no :path (RFC 9113 8.3.1)"
-    reason = check_path(
+    return check_path(
         head.path, head.method.value_length == 7 and memcmp(head.method.value, b"OPTIONS", 7) == 0
     )
+
+
+# :authority and host together (§8.3.1). Where only host came, it is the authority.
+cdef const char* check_target(RequestHead* head) noexcept:
+    cdef const char* reason
+    cdef bint is_http = equals_lower(head.scheme.value, head.scheme.value_length, "http", 4)
+    cdef bint is_https = equals_lower(head.scheme.value, head.scheme.value_length, "https", 5)
+    if head.authority == NULL:
+        head.authority = head.host
+        if head.host == NULL:
+            if is_http or is_https:
+                return "no authority in an http request (RFC 9113 8.3.1)"
+            return NULL
+    reason = check_authority(head.authority, is_http or is_https)
     if reason != NULL:
         return reason
-    is_http = equals_lower(head.scheme.value, head.scheme.value_length, "http", 4)
-    is_https = equals_lower(head.scheme.value, head.scheme.value_length, "https", 5)
-    if head.authority != NULL:
-        reason = check_authority(head.authority)
-        if reason != NULL:
-            return reason
-        if head.host != NULL and not same_entity(head.authority, head.host, is_http, is_https):
-            return "host differs from :authority (RFC 9113 8.3.1)"
-    elif head.host != NULL:
-        reason = check_authority(head.host)
-        if reason != NULL:
-            return reason
-        head.authority = head.host
-    if (is_http or is_https) and (head.authority == NULL or head.authority.value_length == 0):
-        return "no authority in an http request (RFC 9113 8.3.1)"
+    if head.host != NULL and not same_entity(head.authority, head.host, is_http, is_https):
+        return "host differs from :authority (RFC 9113 8.3.1)"
     return NULL
 
 
@@ -328,40 +336,13 @@ cdef const char* check_trailers(Field* fields, Py_ssize_t count, Field** grpc_st
 
 # ===== for Python: explain and tests =====
 
-cdef dict TOKENS = {
-    b":authority": TOKEN_AUTHORITY,
-    b":method": TOKEN_METHOD,
-    b":path": TOKEN_PATH,
-    b":scheme": TOKEN_SCHEME,
-    b":status": TOKEN_STATUS,
-    b":protocol": TOKEN_PROTOCOL,
-    b"connection": TOKEN_CONNECTION,
-    b"keep-alive": TOKEN_KEEP_ALIVE,
-    b"proxy-connection": TOKEN_PROXY_CONNECTION,
-    b"transfer-encoding": TOKEN_TRANSFER_ENCODING,
-    b"upgrade": TOKEN_UPGRADE,
-    b"te": TOKEN_TE,
-    b"host": TOKEN_HOST,
-    b"content-length": TOKEN_CONTENT_LENGTH,
-    b"content-type": TOKEN_CONTENT_TYPE,
-    b"grpc-timeout": TOKEN_GRPC_TIMEOUT,
-    b"grpc-status": TOKEN_GRPC_STATUS,
-    b"x-forwarded-for": TOKEN_X_FORWARDED_FOR,
-}
-
-
 cdef int classify_pair(Field* field, bytes name, bytes value) except -1:
-    cdef Py_ssize_t i
-    cdef bytes tail = name[1:] if name.startswith(b":") else name
     field.name = <const uint8_t*>name
     field.name_length = <uint32_t>len(name)
     field.value = <const uint8_t*>value
     field.value_length = <uint32_t>len(value)
-    field.token = TOKENS.get(name, TOKEN_UNKNOWN_PSEUDO if name.startswith(b":") else 0)
-    if not tail or any(octet <= 0x20 or 0x41 <= octet <= 0x5A or octet >= 0x7F or octet == 0x3A for octet in tail):
-        field.flags |= FIELD_BAD_NAME
-    if value != value.strip(b" \t") or any(octet in value for octet in b"\0\r\n"):
-        field.flags |= FIELD_BAD_VALUE
+    field.flags = classify_name(field.name, field.name_length, &field.token)
+    field.flags |= classify_value(field.value, field.value_length)
     return 0
 
 
@@ -414,6 +395,7 @@ def request_head(fields):
         "te": section.value(head.te),
         "grpc_timeout": section.value(head.grpc_timeout),
         "x_forwarded_for": section.value(head.x_forwarded_for),
+        "user_agent": section.value(head.user_agent),
         "content_length": None if head.content_length < 0 else head.content_length,
         "is_grpc": bool(head.is_grpc),
     }
