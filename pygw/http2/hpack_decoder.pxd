@@ -1,6 +1,6 @@
 # hpack_decoder.pxd: HPACK header block -> Field array (RFC 7541). No frames, no gRPC.
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ..field cimport Field
 from .hpack_table cimport DecoderTable
 
@@ -20,7 +20,21 @@ cdef class HpackDecoder:
         uint32_t max_fields
         const char* error        # static text, why decode() refused; NULL otherwise
 
-    # Decodes one whole header block. Returns a DecodeResult; raises only MemoryError (-3).
+        # ===== private =====
+        uint64_t total           # list_size so far, not cut to 32 bits
+        Py_ssize_t seen          # fields so far, the dropped ones too
+        Py_ssize_t capacity      # of `fields`
+        uint8_t* scratch         # octets of literals that did not join the table; does not move during a block
+        Py_ssize_t scratch_used
+        Py_ssize_t scratch_capacity
+        uint32_t allowed_table_size
+        uint32_t update_bound    # what the next block's first size update may say at most (RFC 7541 §4.2)
+        bint update_required
+
+    # Decodes one whole header block. Returns a DecodeResult; raises only MemoryError (-3). The block itself is
+    # not borrowed from.
     cdef int decode(self, const uint8_t* block, Py_ssize_t length) except -3
     # The bound announced by SETTINGS_HEADER_TABLE_SIZE and acknowledged (RFC 7541 §4.2).
     cdef void allow_table_size(self, uint32_t size) noexcept
+    # Ends the borrowing early and frees what an idle connection should not hold. Optional: decode() does it too.
+    cdef void release(self) noexcept

@@ -3,12 +3,17 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ..field cimport Field
 from .buffer cimport Buffer
+from .hpack_encoder_table cimport EncoderTable
 
 cdef class HpackEncoder:
     cdef:
         readonly uint64_t id         # unique in the process, never 0: what FieldMemo.encoder holds
-        uint64_t insertions          # entries ever added to the dynamic table
-        # (the implementation's own fields follow)
+        EncoderTable table           # table.insertions is what FieldMemo.insertion holds
+
+        # ===== private =====
+        uint32_t own_max_size        # the bound that we set ourselves
+        uint32_t smallest_size       # of the table since the last block: §4.2 wants it said
+        uint32_t told_size           # what the peer's decoder was last told, or takes as given
 
     # To be called once before the fields of each block: writes pending table size updates (RFC 7541 §4.2).
     cdef int start_block(self, Buffer* out) except -1
