@@ -307,8 +307,8 @@ cdef list relay_counters(const RelayCounters* counters):
         ["pygw_upstream_pending_calls", {}, counters.upstream_pending],
         ["pygw_deadlines_exceeded_total", {}, counters.deadlines_exceeded],
         ["pygw_calls_cancelled_total", {}, counters.cancelled],
-        ["pygw_mirrored_calls_total", {}, counters.mirrored],
-        ["pygw_mirror_failures_total", {}, counters.mirrors_failed],
+        ["pygw_mirrors_total", {}, counters.mirrored],
+        ["pygw_mirrors_failed_total", {}, counters.mirrors_failed],
     ]
     cdef int i
     for i in range(<int>LIMIT_COUNT):
@@ -357,8 +357,8 @@ HELP = {
     "pygw_upstream_pending_calls": ("gauge", "Calls that wait for a connection to their endpoint."),
     "pygw_deadlines_exceeded_total": ("counter", "Calls ended because their grpc-timeout had passed."),
     "pygw_calls_cancelled_total": ("counter", "Calls that the client cancelled or left."),
-    "pygw_mirrored_calls_total": ("counter", "Copies of calls begun for RequestMirror."),
-    "pygw_mirror_failures_total": ("counter", "Copies given up; their calls were not touched."),
+    "pygw_mirrors_total": ("counter", "Copies of calls begun for RequestMirror."),
+    "pygw_mirrors_failed_total": ("counter", "Copies given up; their calls were not touched."),
     "pygw_limit_hits_total": ("counter", "How often a limit of --list-settings cut something short."),
 }
 
