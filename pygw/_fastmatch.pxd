@@ -1,59 +1,18 @@
 # _fastmatch.pxd: from a request to a rule (RouteTable) and from a rule to one of its backends (pick).
 #
 # A RouteTable reads the flat image that pygw/tables.py compiles from a GatewayConfig: no Python object per
-# rule, shared by all workers (a read-only mapping of one memfd). Records below lie in the image; Spans are
-# relative to RouteTable.base. Of pygw it knows only field.pxd. The order of decision is
-# shared/reference/gateway-api.md 2.2 and 3.
+# rule, shared by all workers (a read-only mapping of one memfd). The records lie in the image (image_layout.pxd);
+# Spans are relative to RouteTable.base. Of pygw's data path it knows only field.pxd. The order of decision is that
+# of the Gateway API's GRPCRouteRule.matches.
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .field cimport Field
-
-cdef struct Span:
-    uint32_t offset
-    uint32_t length
-
-cdef enum EditOperation:
-    EDIT_REMOVE = 0
-    EDIT_SET = 1                 # replaces all fields of that name, or appends
-    EDIT_ADD = 2                 # joins with "," to the last field of that name, or appends
-
-cdef struct EditRecord:          # one step of a header modifier; lists are in the order of application
-    Span name                    # lower case
-    Span value
-    uint16_t operation
-    uint16_t token               # field.Token of `name`
-
-cdef struct ListRef:             # `count` records of one kind from index `first` on
-    uint32_t first
-    uint32_t count
-
-cdef struct MirrorRecord:
-    uint32_t backend             # index into the backend keys that came with the image
-    uint32_t numerator
-    uint32_t denominator
-
-cdef struct BackendRefRecord:
-    Span label                   # "namespace/name:port": metrics, access log, explain
-    Span failure                 # what its calls are answered with (14) instead of being relayed; length 0: valid
-    Span reason                  # RefNotPermitted, BackendNotFound, ...; length 0: valid
-    int32_t backend              # index into the backend keys; -1 where `failure` stands
-    uint32_t weight
-    ListRef request_edits        # the rule's own first, then these
-    ListRef response_edits
-    ListRef mirrors
-
-cdef struct RuleRecord:
-    Span route                   # "namespace/name"
-    Span rule_name               # spec.rules[].name, or empty
-    Span failure                 # grpc-message where failure_status >= 0
-    int32_t failure_status       # grpc-status that every call of this rule gets; -1: none
-    uint32_t index               # place in spec.rules
-    ListRef request_edits
-    ListRef response_edits
-    ListRef mirrors
-    ListRef refs                 # BackendRefRecords; empty only with failure_status >= 0
-    uint32_t picker              # which picker state is its own
-    uint32_t kind                # 0 GRPCRoute, 1 HTTPRoute (later)
+from .image_layout cimport (
+    EDIT_ADD, EDIT_REMOVE, EDIT_SET, BackendRefRecord, EditOperation, EditRecord, ImageHeader, ListRef, MatchRecord,
+    MethodRecord, MirrorRecord, PatternLeafRecord, RuleRecord, Span,
+)
+from .regex_cache cimport RegexSet
+from .request_target cimport Host
 
 cdef struct Request:             # what match() reads; borrowed
     const uint8_t* authority     # as on the wire; NULL with length 0: none
@@ -70,12 +29,55 @@ cdef struct Found:
     int32_t listener             # index of the listener that was selected; -1: none for this authority
     uint32_t match               # place in the rule's matches
 
+cdef struct HeaderValue:         # of one NameRecord, in the request at hand
+    uint64_t request             # which request this is of: stale where it differs from RouteTable.request_count
+    const uint8_t* octets        # all values joined with ","
+    Py_ssize_t length
+    uint64_t hash
+    uint32_t repeats
+    bint is_hashed
+
+cdef struct HostWalk:            # over the hostnames of a scope that match a host, the most specific first
+    uint32_t scope
+    Py_ssize_t place             # in the host; -1: at the start
+
+cdef struct Question:            # a request on its way through match()
+    const Request* request
+    Host host
+    const uint8_t* service
+    Py_ssize_t service_length
+    uint64_t service_hash
+    const uint8_t* method
+    Py_ssize_t method_length
+    uint64_t method_hash
+    uint32_t best                # MatchRecord, or NONE
+    uint16_t best_headers
+    bint has_values              # RouteTable.values are of this request
+    uint32_t service_regex       # the latest decision on the service, which neighbours share
+    bint service_decision
+
 cdef class RouteTable:
     cdef:
         object owner             # what keeps `base` alive (bytes or an mmap)
         const uint8_t* base
         Py_ssize_t length
-        # (the implementation's own fields follow)
+        # private from here on
+        Py_buffer buffer         # of `owner`
+        const ImageHeader* header
+        readonly RegexSet regexes
+        dict sites               # (address, port) -> index
+        bint has_own_addresses
+        int64_t* weights         # state of smooth weighted round robin, one for each BackendRefRecord
+        uint8_t* started         # by rule: whether its state has been put at `phase`
+        uint32_t phase
+        HeaderValue* values      # by NameRecord
+        uint32_t* present        # the names that the request carries
+        uint32_t present_count
+        uint32_t* field_names    # by place in Request.fields: its NameRecord, or NONE
+        Py_ssize_t field_capacity
+        uint8_t* joined          # where repeated values are joined
+        Py_ssize_t joined_capacity
+        uint64_t request_count
 
     # Which set of listeners answers at this local address and port (the listener's own port, not the mapped one);
     # -1: none. `address` is the text of the local IP address; Gateways with addresses of their own bind only there.
@@ -87,7 +89,32 @@ cdef class RouteTable:
     cdef const BackendRefRecord* refs(self, const RuleRecord* rule) noexcept
     cdef const EditRecord* edits(self, ListRef list) noexcept
     cdef const MirrorRecord* mirrors(self, ListRef list) noexcept
-    # "namespace/gateway/listener" of a Found.listener.
-    cdef Span listener_label(self, int listener) noexcept
     cdef inline const uint8_t* octets(self, Span span) noexcept:
         return self.base + span.offset
+
+    # private from here on
+    cdef int open(self, object image) except -1
+    cdef int open_regexes(self, RouteTable previous, Py_ssize_t regex_cache) except -1
+    cdef int inherit(self, RouteTable previous) except -1
+    cdef const RuleRecord* same_rule(self, const RuleRecord* rule, RouteTable other) noexcept
+    cdef void start(self, const RuleRecord* rule) noexcept
+    cdef int turn(self, const RuleRecord* rule) noexcept
+    cdef void ask(self, Question* question, const Request* request, Py_ssize_t method) noexcept
+    cdef uint32_t next_host(self, HostWalk* walk, const Host* host) noexcept
+    cdef uint32_t find_host(self, uint32_t scope, const uint8_t* host, Py_ssize_t length) noexcept
+    cdef int search_bucket(self, Question* question, uint32_t bucket) except -1
+    cdef const MethodRecord* find_method(
+        self, const Question* question, uint32_t bucket, bint with_service, bint with_method
+    ) noexcept
+    cdef int pattern_applies(self, Question* question, const PatternLeafRecord* pattern) except -1
+    cdef int search_patterns(self, Question* question, ListRef patterns) except -1
+    cdef int search_leaf(self, Question* question, uint32_t leaf) except -1
+    cdef int search_tuple(self, Question* question, uint32_t number) except -1
+    cdef int search_candidates(self, Question* question, ListRef candidates) except -1
+    cdef int patterns_match(self, Question* question, ListRef patterns) except -1
+    cdef int collect_values(self, Question* question) except -1
+    cdef int grow_fields(self, Py_ssize_t count) except -1
+    cdef int join_values(self, const Request* request) except -1
+    cdef uint32_t find_name(self, const uint8_t* name, Py_ssize_t length) noexcept
+    cdef HeaderValue* value_of(self, uint32_t name) noexcept
+    cdef int32_t listener_of(self, uint32_t group, uint32_t route) noexcept

@@ -1,0 +1,686 @@
+# _fastmatch.pyx: see _fastmatch.pxd; the records are described in image_layout.pxd, what a match costs in tables.py.
+#
+# The order of search is the order of precedence (Gateway API, GRPCRouteRule.matches): hostnames from the
+# most specific, then exact service and method, exact service with method regexes, service alone, service regexes,
+# method alone, and at last matches without either. The first place that holds a match decides; within it
+# the number of headers, then age, name and place (the number of the MatchRecord) do.
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy
+
+from .field cimport TOKEN_AUTHORITY, TOKEN_OTHER, TOKEN_UNKNOWN_PSEUDO, Field
+from .image_check cimport check_image
+from .image_index cimport (
+    Walk, hash_method, hash_octets, hash_pair, hash_rule, mix, span_is, walk_next, walk_start,
+)
+from .image_layout cimport *
+from .regex_cache cimport DecisionCache, RegexSet
+from .request_target cimport Host, read_host, split_path
+
+from .local_address import canonical_address
+
+cdef enum:
+    LONGEST_PHASE = 1024         # picks that a state is moved on at its first use, at most
+
+
+cdef class RouteTable:
+
+    def __cinit__(self, image, RouteTable previous=None, phase=0, regex_cache=4096):
+        self.open(image)
+        self.phase = phase
+        self.values = <HeaderValue*>calloc(self.header.sections[SECTION_NAMES].count + 1, sizeof(HeaderValue))
+        self.present = <uint32_t*>calloc(self.header.sections[SECTION_NAMES].count + 1, sizeof(uint32_t))
+        self.weights = <int64_t*>calloc(self.header.sections[SECTION_REFS].count + 1, sizeof(int64_t))
+        self.started = <uint8_t*>calloc(self.header.sections[SECTION_RULES].count + 1, 1)
+        if self.values == NULL or self.present == NULL or self.weights == NULL or self.started == NULL:
+            raise MemoryError()
+        self.open_regexes(previous, regex_cache)
+        if previous is not None:
+            self.inherit(previous)
+
+    def __dealloc__(self):
+        free(self.values)
+        free(self.present)
+        free(self.weights)
+        free(self.started)
+        free(self.field_names)
+        free(self.joined)
+        if self.base != NULL:
+            PyBuffer_Release(&self.buffer)
+
+    cdef int open(self, object image) except -1:
+        cdef const char* reason
+        cdef const SiteRecord* site
+        cdef uint32_t i
+        PyObject_GetBuffer(image, &self.buffer, PyBUF_SIMPLE)
+        self.base = <const uint8_t*>self.buffer.buf
+        self.length = self.buffer.len
+        self.owner = image
+        if <size_t>self.base & 7:
+            raise ValueError("not a usable route image: not aligned to 8 octets")
+        reason = check_image(self.base, self.length)
+        if reason != NULL:
+            raise ValueError(f"not a usable route image: {reason.decode()}")
+        self.header = <const ImageHeader*>self.base
+        self.sites = {}
+        site = <const SiteRecord*>records(self, SECTION_SITES)
+        for i in range(self.header.sections[SECTION_SITES].count):
+            self.sites[(text(self, site[i].address), site[i].port)] = i
+            self.has_own_addresses |= site[i].address.length > 0
+        return 0
+
+    cdef int open_regexes(self, RouteTable previous, Py_ssize_t regex_cache) except -1:
+        cdef const RegexRecord* regex = <const RegexRecord*>records(self, SECTION_REGEXES)
+        cdef DecisionCache cache
+        cdef list patterns = []
+        cdef uint32_t i
+        for i in range(self.header.sections[SECTION_REGEXES].count):
+            patterns.append(octets_of(self, regex[i].pattern))
+        if previous is not None:
+            cache = previous.regexes.cache
+        else:
+            cache = DecisionCache(regex_cache)
+        self.regexes = RegexSet(patterns, cache, None if previous is None else previous.regexes)
+        return 0
+
+    cpdef int site(self, str address, int port):
+        cdef object found = None
+        if self.has_own_addresses:
+            found = self.sites.get((address, port))
+            if found is None:
+                found = self.sites.get((canonical_address(address), port))
+        if found is None:
+            found = self.sites.get(("", port), -1)
+        return found
+
+    cdef const BackendRefRecord* refs(self, const RuleRecord* rule) noexcept:
+        return <const BackendRefRecord*>records(self, SECTION_REFS) + rule.refs.first
+
+    cdef const EditRecord* edits(self, ListRef list) noexcept:
+        return <const EditRecord*>records(self, SECTION_EDITS) + list.first
+
+    cdef const MirrorRecord* mirrors(self, ListRef list) noexcept:
+        return <const MirrorRecord*>records(self, SECTION_MIRRORS) + list.first
+
+    # --- match ---
+
+    cdef int match(self, int site, const Request* request, Found* found) except -1:
+        cdef Question question
+        cdef HostWalk walk
+        cdef const GroupRecord* group
+        cdef const MatchRecord* match
+        cdef uint32_t value
+        cdef Py_ssize_t method
+        found.rule = NULL
+        found.listener = -1
+        found.match = 0
+        if site < 0 or <uint32_t>site >= self.header.sections[SECTION_SITES].count:
+            return 0
+        read_host(&question.host, request.authority, request.authority_length)
+        walk.scope = (<const SiteRecord*>records(self, SECTION_SITES))[site].scope
+        walk.place = -1
+        value = self.next_host(&walk, &question.host)
+        if value == NONE:
+            return 0
+        # Listener isolation: the most specific listener alone is considered.
+        group = <const GroupRecord*>records(self, SECTION_GROUPS) + value
+        found.listener = <int32_t>group.listener
+        method = split_path(request.path, request.path_length)
+        if not request.is_grpc or method == 0:
+            return 0
+        self.ask(&question, request, method)
+        walk.scope = group.scope
+        walk.place = -1
+        while question.best == NONE:
+            value = self.next_host(&walk, &question.host)
+            if value == NONE:
+                return 0
+            self.search_bucket(&question, value)
+        match = <const MatchRecord*>records(self, SECTION_MATCHES) + question.best
+        found.rule = <const RuleRecord*>records(self, SECTION_RULES) + match.rule
+        found.match = match.index
+        if group.has_attachments:
+            found.listener = self.listener_of(<uint32_t>(group - <const GroupRecord*>records(self, SECTION_GROUPS)), match.route)
+        return 0
+
+    cdef void ask(self, Question* question, const Request* request, Py_ssize_t method) noexcept:
+        question.request = request
+        question.service = request.path + 1
+        question.service_length = method - 2
+        question.method = request.path + method
+        question.method_length = request.path_length - method
+        question.service_hash = hash_octets(&self.header.key, question.service, question.service_length)
+        question.method_hash = hash_octets(&self.header.key, question.method, question.method_length)
+        question.best = NONE
+        question.best_headers = 0
+        question.has_values = False
+        question.service_regex = NONE
+        question.service_decision = False
+
+    # The value of the next hostname, NONE at the end.
+    cdef uint32_t next_host(self, HostWalk* walk, const Host* host) noexcept:
+        cdef const ScopeRecord* scope = <const ScopeRecord*>records(self, SECTION_SCOPES) + walk.scope
+        cdef const uint64_t* lengths = scope.wildcard_lengths
+        cdef uint32_t value
+        cdef Py_ssize_t place, left
+        if walk.place < 0:
+            # A wildcard stands for one label or more: something must be left of its fixed part.
+            walk.place = 0 if host.is_cut or host.length == 0 else 1
+            if lengths[0] | lengths[1] | lengths[2] | lengths[3] == 0:
+                walk.place = host.length
+            if scope.has_exact and not host.is_cut and host.length > 0 and host.octets[0] != b".":
+                value = self.find_host(walk.scope, host.octets, host.length)
+                if value != NONE:
+                    return value
+        while walk.place < host.length:
+            place = walk.place
+            walk.place += 1
+            left = host.length - place
+            if host.octets[place] == b"." and (lengths[left >> 6] >> (left & 63)) & 1:
+                value = self.find_host(walk.scope, host.octets + place, left)
+                if value != NONE:
+                    return value
+        if walk.place == host.length:
+            walk.place += 1
+            return scope.any_host
+        return NONE
+
+    cdef uint32_t find_host(self, uint32_t scope, const uint8_t* host, Py_ssize_t length) noexcept:
+        cdef const HostRecord* record
+        cdef Walk walk
+        cdef uint32_t entry
+        start_walk(self, &walk, TABLE_HOSTS, mix(hash_octets(&self.header.key, host, length), scope))
+        while True:
+            entry = walk_next(&walk)
+            if entry == 0:
+                return NONE
+            record = <const HostRecord*>records(self, SECTION_HOSTS) + (entry - 1)
+            if record.scope == scope and span_is(self.base, record.host, host, length):
+                return record.value
+
+    # Precedence steps 3 and 4, in order; stops where a match is found.
+    cdef int search_bucket(self, Question* question, uint32_t number) except -1:
+        cdef const BucketRecord* bucket = <const BucketRecord*>records(self, SECTION_BUCKETS) + number
+        cdef const MethodRecord* method
+        if bucket.has_service_method:
+            method = self.find_method(question, number, True, True)
+            if method != NULL and self.search_leaf(question, method.leaf):
+                return 0
+        if bucket.has_service:
+            method = self.find_method(question, number, True, False)
+            if method != NULL:
+                self.search_patterns(question, method.patterns)
+                if question.best == NONE:
+                    self.search_leaf(question, method.leaf)
+                if question.best != NONE:
+                    return 0
+        if bucket.service_patterns.count > 0 and self.search_patterns(question, bucket.service_patterns):
+            return 0
+        if bucket.has_method:
+            method = self.find_method(question, number, False, True)
+            if method != NULL and self.search_leaf(question, method.leaf):
+                return 0
+        if bucket.method_patterns.count > 0 and self.search_patterns(question, bucket.method_patterns):
+            return 0
+        self.search_leaf(question, bucket.any_leaf)
+        return 0
+
+    cdef const MethodRecord* find_method(
+        self, const Question* question, uint32_t bucket, bint with_service, bint with_method
+    ) noexcept:
+        cdef const MethodRecord* record
+        cdef Py_ssize_t service_length = question.service_length if with_service else 0
+        cdef Py_ssize_t method_length = question.method_length if with_method else 0
+        cdef Walk walk
+        cdef uint32_t entry
+        start_walk(self, &walk, TABLE_METHODS, hash_method(
+            bucket, question.service_hash if with_service else 0, question.method_hash if with_method else 0
+        ))
+        while True:
+            entry = walk_next(&walk)
+            if entry == 0:
+                return NULL
+            record = <const MethodRecord*>records(self, SECTION_METHODS) + (entry - 1)
+            if (
+                record.bucket == bucket
+                and span_is(self.base, record.service, question.service, service_length)
+                and span_is(self.base, record.method, question.method, method_length)
+            ):
+                return record
+
+    # 1 where a match is found. Leaves of one rank are all asked: headers, age and place decide among them.
+    cdef int search_patterns(self, Question* question, ListRef patterns) except -1:
+        cdef const PatternLeafRecord* pattern = (
+            <const PatternLeafRecord*>records(self, SECTION_PATTERN_LEAVES) + patterns.first
+        )
+        cdef uint32_t rank = 0
+        cdef uint32_t i
+        for i in range(patterns.count):
+            if question.best != NONE and pattern[i].rank != rank:
+                break
+            rank = pattern[i].rank
+            if self.pattern_applies(question, &pattern[i]):
+                self.search_leaf(question, pattern[i].leaf)
+        return question.best != NONE
+
+    cdef int pattern_applies(self, Question* question, const PatternLeafRecord* pattern) except -1:
+        if pattern.method.length > 0 and not span_is(
+            self.base, pattern.method, question.method, question.method_length
+        ):
+            return 0
+        if pattern.service_regex != NONE and pattern.service_regex != question.service_regex:
+            question.service_decision = self.regexes.matches(
+                pattern.service_regex, question.service, question.service_length
+            )
+            question.service_regex = pattern.service_regex
+        if pattern.service_regex != NONE and not question.service_decision:
+            return 0
+        if pattern.method_regex != NONE:
+            return self.regexes.matches(pattern.method_regex, question.method, question.method_length)
+        return 1
+
+    # Precedence steps 5 to 8. 1 where a match is found, here or before.
+    cdef int search_leaf(self, Question* question, uint32_t number) except -1:
+        cdef const LeafRecord* leaf
+        cdef const AnchorRecord* anchor
+        cdef Walk walk
+        cdef uint32_t entry, i, k
+        if number == NONE:
+            return 0
+        leaf = <const LeafRecord*>records(self, SECTION_LEAVES) + number
+        if leaf.tuple_count > 0:
+            self.collect_values(question)
+            for i in range(self.present_count):
+                start_walk(self, &walk, TABLE_ANCHORS, hash_pair(&self.header.key, number, self.present[i]))
+                entry = walk_next(&walk)
+                while entry != 0:
+                    anchor = <const AnchorRecord*>records(self, SECTION_ANCHORS) + (entry - 1)
+                    if anchor.leaf == number and anchor.name == self.present[i]:
+                        for k in range(anchor.tuples.count):
+                            self.search_tuple(question, anchor.tuples.first + k)
+                        break
+                    entry = walk_next(&walk)
+        self.search_candidates(question, leaf.plain)
+        return question.best != NONE
+
+    cdef int search_tuple(self, Question* question, uint32_t number) except -1:
+        cdef ListRef names = (<const HeaderTupleRecord*>records(self, SECTION_HEADER_TUPLES))[number].names
+        cdef const uint32_t* name = <const uint32_t*>records(self, SECTION_NUMBERS) + names.first
+        cdef const HeaderValuesRecord* record
+        cdef const Span* span
+        cdef HeaderValue* value
+        cdef uint64_t hash = number
+        cdef Walk walk
+        cdef uint32_t entry, i
+        for i in range(names.count):
+            value = self.value_of(name[i])
+            if value == NULL:
+                return 0
+            if not value.is_hashed:
+                value.hash = hash_octets(&self.header.key, value.octets, value.length)
+                value.is_hashed = True
+            hash = mix(hash, value.hash)
+        start_walk(self, &walk, TABLE_HEADER_VALUES, hash)
+        while True:
+            entry = walk_next(&walk)
+            if entry == 0:
+                return 0
+            record = <const HeaderValuesRecord*>records(self, SECTION_HEADER_VALUES) + (entry - 1)
+            if record.tuple != number:
+                continue
+            span = <const Span*>records(self, SECTION_SPANS) + record.first_value
+            for i in range(names.count):
+                value = self.value_of(name[i])
+                if not span_is(self.base, span[i], value.octets, value.length):
+                    break
+            else:
+                return self.search_candidates(question, record.candidates)
+
+    cdef int search_candidates(self, Question* question, ListRef candidates) except -1:
+        cdef const uint32_t* number = <const uint32_t*>records(self, SECTION_NUMBERS) + candidates.first
+        cdef const MatchRecord* match
+        cdef uint32_t i
+        for i in range(candidates.count):
+            match = <const MatchRecord*>records(self, SECTION_MATCHES) + number[i]
+            if question.best != NONE and (
+                match.header_count < question.best_headers
+                or (match.header_count == question.best_headers and number[i] > question.best)
+            ):
+                return 0
+            if match.patterns.count == 0 or self.patterns_match(question, match.patterns):
+                question.best = number[i]
+                question.best_headers = match.header_count
+                return 0
+        return 0
+
+    cdef int patterns_match(self, Question* question, ListRef patterns) except -1:
+        cdef const HeaderPatternRecord* pattern = (
+            <const HeaderPatternRecord*>records(self, SECTION_HEADER_PATTERNS) + patterns.first
+        )
+        cdef const HeaderValue* value
+        cdef uint32_t i
+        self.collect_values(question)
+        for i in range(patterns.count):
+            value = self.value_of(pattern[i].name)
+            if value == NULL or not self.regexes.matches(pattern[i].regex, value.octets, value.length):
+                return 0
+        return 1
+
+    cdef int32_t listener_of(self, uint32_t group, uint32_t route) noexcept:
+        cdef const AttachmentRecord* record
+        cdef Walk walk
+        cdef uint32_t entry
+        start_walk(self, &walk, TABLE_ATTACHMENTS, hash_pair(&self.header.key, group, route))
+        while True:
+            entry = walk_next(&walk)
+            if entry == 0:
+                return -1
+            record = <const AttachmentRecord*>records(self, SECTION_ATTACHMENTS) + (entry - 1)
+            if record.group == group and record.route == route:
+                return <int32_t>record.listener
+
+    # --- the request's headers, once a match asks for any ---
+
+    cdef int collect_values(self, Question* question) except -1:
+        cdef const Request* request = question.request
+        cdef const Field* field
+        cdef HeaderValue* value
+        cdef bint has_repeats = False
+        cdef Py_ssize_t i
+        cdef uint32_t name
+        if question.has_values:
+            return 0
+        question.has_values = True
+        self.request_count += 1
+        self.present_count = 0
+        if request.field_count > self.field_capacity:
+            self.grow_fields(request.field_count)
+        for i in range(request.field_count):
+            field = &request.fields[i]
+            name = NONE
+            if not TOKEN_AUTHORITY <= field.token <= TOKEN_UNKNOWN_PSEUDO:
+                name = self.find_name(field.name, field.name_length)
+            self.field_names[i] = name
+            if name == NONE:
+                continue
+            value = &self.values[name]
+            if value.request == self.request_count:
+                value.repeats += 1
+                value.length += 1 + field.value_length
+                has_repeats = True
+                continue
+            value.request = self.request_count
+            value.octets = field.value
+            value.length = field.value_length
+            value.repeats = 0
+            value.is_hashed = False
+            self.present[self.present_count] = name
+            self.present_count += 1
+        return self.join_values(request) if has_repeats else 0
+
+    cdef int grow_fields(self, Py_ssize_t count) except -1:
+        cdef void* grown = realloc(self.field_names, <size_t>(count + 64) * sizeof(uint32_t))
+        if grown == NULL:
+            raise MemoryError()
+        self.field_names = <uint32_t*>grown
+        self.field_capacity = count + 64
+        return 0
+
+    # Repeated metadata is one value, joined with ",". As long as the request's own octets, which the decoder bounds.
+    cdef int join_values(self, const Request* request) except -1:
+        cdef Py_ssize_t total = 0
+        cdef Py_ssize_t i
+        cdef HeaderValue* value
+        cdef uint8_t* end
+        cdef void* grown
+        for i in range(self.present_count):
+            value = &self.values[self.present[i]]
+            total += value.length if value.repeats > 0 else 0
+        if total > self.joined_capacity:
+            grown = realloc(self.joined, <size_t>total)
+            if grown == NULL:
+                raise MemoryError()
+            self.joined = <uint8_t*>grown
+            self.joined_capacity = total
+        end = self.joined
+        for i in range(self.present_count):
+            value = &self.values[self.present[i]]
+            if value.repeats > 0:
+                value.octets = end
+                end += value.length
+                value.length = -1    # nothing written yet
+        for i in range(request.field_count):
+            if self.field_names[i] == NONE:
+                continue
+            value = &self.values[self.field_names[i]]
+            if value.repeats == 0:
+                continue
+            if value.length >= 0:
+                (<uint8_t*>value.octets)[value.length] = b","
+            if request.fields[i].value_length > 0:
+                memcpy(<uint8_t*>value.octets + value.length + 1, request.fields[i].value, request.fields[i].value_length)
+            value.length += 1 + request.fields[i].value_length
+        return 0
+
+    cdef uint32_t find_name(self, const uint8_t* name, Py_ssize_t length) noexcept:
+        cdef Walk walk
+        cdef uint32_t entry
+        if not (self.header.name_lengths >> (length if length < 63 else 63)) & 1:
+            return NONE
+        start_walk(self, &walk, TABLE_NAMES, hash_octets(&self.header.key, name, length))
+        while True:
+            entry = walk_next(&walk)
+            if entry == 0:
+                return NONE
+            if span_is(self.base, (<const NameRecord*>records(self, SECTION_NAMES))[entry - 1].name, name, length):
+                return entry - 1
+
+    # NULL: the request has no such header.
+    cdef HeaderValue* value_of(self, uint32_t name) noexcept:
+        return &self.values[name] if self.values[name].request == self.request_count else NULL
+
+    # --- pick ---
+
+    cdef int pick(self, const RuleRecord* rule) noexcept:
+        if not self.started[rule.picker]:
+            self.start(rule)
+        return self.turn(rule)
+
+    # Smooth weighted round robin, as nginx does it: every backend gains its weight, the one that has most is
+    # picked and pays the sum. Over any run of picks shares differ from the weights by less than one call or two.
+    cdef int turn(self, const RuleRecord* rule) noexcept:
+        cdef const BackendRefRecord* ref = self.refs(rule)
+        cdef int64_t* weights = self.weights + rule.refs.first
+        cdef int64_t total = 0
+        cdef int best = -1
+        cdef uint32_t i
+        for i in range(rule.refs.count):
+            if ref[i].weight == 0:
+                continue
+            total += ref[i].weight
+            weights[i] += ref[i].weight
+            if best < 0 or weights[i] > weights[best]:
+                best = <int>i
+        if best >= 0:
+            weights[best] -= total
+        return best
+
+    # Puts a new state `phase` picks on, lest all workers begin with the same backend. After `period` picks a
+    # state is back where it was; a phase beyond LONGEST_PHASE picks would only cost time.
+    cdef void start(self, const RuleRecord* rule) noexcept:
+        cdef const BackendRefRecord* ref = self.refs(rule)
+        cdef uint64_t total = 0
+        cdef uint64_t divisor = 0
+        cdef uint64_t period = LONGEST_PHASE
+        cdef uint32_t i
+        self.started[rule.picker] = True
+        for i in range(rule.refs.count):
+            total += ref[i].weight
+            divisor = greatest_common_divisor(divisor, ref[i].weight)
+        if total > 0 and total // divisor < period:
+            period = total // divisor
+        for i in range(self.phase % <uint32_t>period):
+            self.turn(rule)
+
+    cdef int inherit(self, RouteTable previous) except -1:
+        cdef const RuleRecord* rule = <const RuleRecord*>records(self, SECTION_RULES)
+        cdef const RuleRecord* old
+        cdef uint32_t i
+        for i in range(self.header.sections[SECTION_RULES].count):
+            old = previous.same_rule(&rule[i], self)
+            if old != NULL and previous.started[old.picker]:
+                self.started[i] = True
+                memcpy(
+                    self.weights + rule[i].refs.first,
+                    previous.weights + old.refs.first,
+                    rule[i].refs.count * sizeof(int64_t),
+                )
+        return 0
+
+    # The rule of this table with route, name (or place) and backends and weights of a rule of another one, or NULL.
+    cdef const RuleRecord* same_rule(self, const RuleRecord* rule, RouteTable other) noexcept:
+        cdef const RuleRecord* mine
+        cdef const uint8_t* base = other.base
+        cdef Walk walk
+        cdef uint32_t entry
+        start_walk(self, &walk, TABLE_RULES, hash_rule(
+            &self.header.key, base, rule.route, rule.rule_name, rule.index, rule.kind
+        ))
+        while True:
+            entry = walk_next(&walk)
+            if entry == 0:
+                return NULL
+            mine = <const RuleRecord*>records(self, SECTION_RULES) + (entry - 1)
+            if (
+                mine.kind == rule.kind
+                and (rule.rule_name.length > 0 or mine.index == rule.index)
+                and span_is(self.base, mine.route, base + rule.route.offset, rule.route.length)
+                and span_is(self.base, mine.rule_name, base + rule.rule_name.offset, rule.rule_name.length)
+            ):
+                return mine if same_backends(self, mine, other, rule) else NULL
+
+    # --- for Python ---
+
+    def match_request(self, int site, authority, bytes path, list fields, bint is_grpc=True, bytes method=b"POST"):
+        cdef Request request
+        cdef Found found
+        cdef Field* array = <Field*>calloc(len(fields) + 1, sizeof(Field))
+        cdef Py_ssize_t i
+        cdef bytes name, value, host
+        if array == NULL:
+            raise MemoryError()
+        try:
+            for i, (name, value) in enumerate(fields):
+                array[i].name = <const uint8_t*>PyBytes_AS_STRING(name)
+                array[i].name_length = <uint32_t>PyBytes_GET_SIZE(name)
+                array[i].value = <const uint8_t*>PyBytes_AS_STRING(value)
+                array[i].value_length = <uint32_t>PyBytes_GET_SIZE(value)
+                array[i].token = TOKEN_UNKNOWN_PSEUDO if name.startswith(b":") else TOKEN_OTHER
+            array[len(fields)].value = <const uint8_t*>PyBytes_AS_STRING(method)
+            array[len(fields)].value_length = <uint32_t>PyBytes_GET_SIZE(method)
+            host = b"" if authority is None else authority
+            request.authority = NULL if authority is None else <const uint8_t*>PyBytes_AS_STRING(host)
+            request.authority_length = PyBytes_GET_SIZE(host)
+            request.path = <const uint8_t*>PyBytes_AS_STRING(path)
+            request.path_length = PyBytes_GET_SIZE(path)
+            request.fields = array
+            request.field_count = len(fields)
+            request.is_grpc = is_grpc
+            request.method = &array[len(fields)]
+            self.match(site, &request, &found)
+        finally:
+            free(array)
+        return found_values(self, &found)
+
+    def pick_times(self, int rule, int times):
+        cdef const RuleRecord* record
+        cdef list counts
+        cdef int64_t found[256]
+        cdef int place, i
+        if rule < 0 or <uint32_t>rule >= self.header.sections[SECTION_RULES].count:
+            raise IndexError(f"no rule {rule} in this image")
+        record = <const RuleRecord*>records(self, SECTION_RULES) + rule
+        counts = [0] * record.refs.count
+        for i in range(256):
+            found[i] = 0
+        for i in range(times):
+            place = self.pick(record)
+            if 0 <= place < 256:
+                found[place] += 1
+        for i in range(min(record.refs.count, 256)):
+            counts[i] = found[i]
+        return counts
+
+
+cdef inline const uint8_t* records(RouteTable self, int section) noexcept:
+    return self.base + self.header.sections[section].offset
+
+
+cdef inline void start_walk(RouteTable self, Walk* walk, int table, uint64_t hash) noexcept:
+    cdef ListRef slots = self.header.tables[table]
+    walk_start(walk, <const Slot*>records(self, SECTION_SLOTS) + slots.first, slots.count, hash)
+
+
+cdef bytes octets_of(RouteTable self, Span span):
+    return PyBytes_FromStringAndSize(<const char*>self.base + span.offset, span.length)
+
+
+cdef str text(RouteTable self, Span span):
+    return octets_of(self, span).decode("utf-8", "surrogatepass")
+
+
+cdef uint64_t greatest_common_divisor(uint64_t a, uint64_t b) noexcept:
+    while b != 0:
+        a, b = b, a % b
+    return a
+
+
+cdef bint same_backends(RouteTable self, const RuleRecord* mine, RouteTable other, const RuleRecord* rule) noexcept:
+    cdef const BackendRefRecord* a = self.refs(mine)
+    cdef const BackendRefRecord* b = other.refs(rule)
+    cdef uint32_t i
+    if mine.refs.count != rule.refs.count:
+        return False
+    for i in range(mine.refs.count):
+        if a[i].weight != b[i].weight or not span_is(
+            self.base, a[i].label, other.base + b[i].label.offset, b[i].label.length
+        ):
+            return False
+    return True
+
+
+cdef dict found_values(RouteTable self, const Found* found):
+    cdef const ListenerRecord* listeners = <const ListenerRecord*>records(self, SECTION_LISTENERS)
+    cdef const RuleRecord* rule = found.rule
+    cdef const BackendRefRecord* ref
+    cdef list refs = []
+    cdef uint32_t i
+    cdef dict values = {
+        "listener": None if found.listener < 0 else text(self, listeners[found.listener].key),
+        "route": None,
+    }
+    if rule == NULL:
+        return values
+    for i in range(rule.refs.count):
+        ref = self.refs(rule) + i
+        refs.append({
+            "label": text(self, ref.label),
+            "backend": None if ref.backend < 0 else ref.backend,
+            "weight": ref.weight,
+            "reason": text(self, ref.reason) or None,
+            "failure": text(self, ref.failure) or None,
+        })
+    values.update({
+        "route": text(self, rule.route),
+        "kind": "GRPCRoute" if rule.kind == 0 else "HTTPRoute",
+        "rule": rule.index,
+        "rule_name": text(self, rule.rule_name) or None,
+        "match": found.match,
+        "rule_number": rule.picker,
+        "failure": None if rule.failure_status < 0 else (rule.failure_status, text(self, rule.failure)),
+        "refs": refs,
+    })
+    return values

@@ -1,0 +1,616 @@
+# image_builder.pyx: writes an image (image_layout.pxd) record by record.
+#
+# Compiled, because 10,000 rules must be served within a fraction of a second of their change: about 2 us a rule, so
+# that an image is simply written anew for each configuration. Runs in the control process, never in a worker. It
+# knows model.py's RouteConfig and below; which routes meet which hostnames is decided in tables.py.
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from .field cimport (
+    TOKEN_CONTENT_LENGTH, TOKEN_CONTENT_TYPE, TOKEN_COOKIE, TOKEN_GRPC_ENCODING, TOKEN_GRPC_MESSAGE,
+    TOKEN_GRPC_STATUS, TOKEN_GRPC_TIMEOUT, TOKEN_HOST, TOKEN_OTHER, TOKEN_TE, TOKEN_USER_AGENT,
+    TOKEN_X_FORWARDED_FOR, TOKEN_X_FORWARDED_PROTO,
+)
+from .image_index cimport hash_method, hash_octets, hash_pair, hash_rule, mix
+from .image_layout cimport *
+from .siphash cimport SipKey
+from .vector cimport Vector, vector_free, vector_push
+
+cdef dict TOKENS = {
+    "host": TOKEN_HOST,
+    "te": TOKEN_TE,
+    "content-length": TOKEN_CONTENT_LENGTH,
+    "content-type": TOKEN_CONTENT_TYPE,
+    "cookie": TOKEN_COOKIE,
+    "user-agent": TOKEN_USER_AGENT,
+    "grpc-timeout": TOKEN_GRPC_TIMEOUT,
+    "grpc-status": TOKEN_GRPC_STATUS,
+    "grpc-message": TOKEN_GRPC_MESSAGE,
+    "grpc-encoding": TOKEN_GRPC_ENCODING,
+    "x-forwarded-for": TOKEN_X_FORWARDED_FOR,
+    "x-forwarded-proto": TOKEN_X_FORWARDED_PROTO,
+}
+cdef uint64_t LIMIT = 0xffffffff
+cdef str NO_BACKENDS = "the rule that matches has no backendRefs"
+
+
+cdef tuple method_rank(tuple key):
+    # Precedence step 4 behind a regex service: Exact, then longer patterns, then none.
+    cdef object method = key[2]
+    cdef object length = 0 if method is None else -len(method)
+    if method is None:
+        return (2, length)
+    return (1, length) if key[3] else (0, 0)
+
+
+# What a match asks for, taken out of its MatchConfig once (it may go into several buckets).
+cdef class Placement:
+    cdef:
+        uint32_t number          # of the MatchRecord
+        uint32_t header_count
+        bint has_patterns
+        tuple key                # (service, is regex, method, is regex); None: no request can match
+        tuple names              # of its Exact headers, sorted
+        tuple values
+
+
+cdef tuple placement_order(Placement self):
+    return (-<int>self.header_count, self.number)
+
+
+# In the order of precedence; what comes after a match that asks nothing more can never win.
+cdef list reachable(list placements):
+    cdef Placement placement
+    cdef Py_ssize_t i
+    if len(placements) > 1:
+        placements.sort(key=placement_order)
+        for i, placement in enumerate(placements):
+            if not placement.has_patterns:
+                return placements[:i + 1]
+    return placements
+
+
+cdef class ImageBuilder:
+    cdef:
+        SipKey key
+        Vector heap
+        Vector sections[SECTION_COUNT]
+        readonly list backend_keys
+        dict backends            # key -> index
+        dict texts               # str -> Span as one number
+        dict names               # header name -> index
+        dict regexes             # pattern -> index
+        list routes              # list of Placements of each route
+
+    def __cinit__(self, seed):
+        cdef int section
+        memset(&self.heap, 0, sizeof(Vector))
+        memset(self.sections, 0, sizeof(self.sections))
+        self.heap.width = 1
+        for section in range(SECTION_COUNT):
+            self.sections[section].width = record_size(section)
+        if len(seed) != sizeof(SipKey):
+            raise ValueError("a seed has 16 octets")
+        memcpy(&self.key, PyBytes_AS_STRING(seed), sizeof(SipKey))
+        self.backend_keys = []
+        self.backends = {}
+        self.texts = {}
+        self.names = {}
+        self.regexes = {}
+        self.routes = []
+
+    def __dealloc__(self):
+        cdef int section
+        vector_free(&self.heap)
+        for section in range(SECTION_COUNT):
+            vector_free(&self.sections[section])
+
+    cdef void* push(self, int section) except NULL:
+        return vector_push(&self.sections[section], 1)
+
+    cdef uint32_t count(self, int section) except? 0xffffffff:
+        cdef size_t count = self.sections[section].count
+        if count >= LIMIT:
+            raise ValueError("the configuration is too large: more than 2^32 records of one kind")
+        return <uint32_t>count
+
+    cdef Span text(self, str value) except *:
+        cdef Span span
+        cdef bytes octets
+        cdef object known = self.texts.get(value)
+        cdef uint64_t packed
+        if known is None:
+            # A lone surrogate can come from escapes in YAML; RE2 refuses it, and no octets of a request equal it.
+            octets = value.encode("utf-8", "surrogatepass")
+            span.length = <uint32_t>PyBytes_GET_SIZE(octets)
+            if sizeof(ImageHeader) + self.heap.count + PyBytes_GET_SIZE(octets) > LIMIT:
+                raise ValueError("the configuration is too large: an image has at most 4 GiB")
+            span.offset = <uint32_t>(sizeof(ImageHeader) + self.heap.count)
+            if span.length > 0:
+                memcpy(vector_push(&self.heap, span.length), PyBytes_AS_STRING(octets), span.length)
+            packed = (<uint64_t>span.offset << 32) | span.length
+            self.texts[value] = packed
+            return span
+        packed = known
+        span.offset = <uint32_t>(packed >> 32)
+        span.length = <uint32_t>packed
+        return span
+
+    cdef const uint8_t* octets(self, Span span) noexcept:
+        return self.heap.data + (span.offset - sizeof(ImageHeader))
+
+    # --- routes, rules, backends ---
+
+    def add_route(self, route):
+        cdef uint32_t number = <uint32_t>len(self.routes)
+        cdef Span name = self.text(f"{route.namespace}/{route.name}")
+        cdef list placements = []
+        cdef RuleRecord record
+        cdef Placement placement
+        cdef Py_ssize_t index
+        for rule in route.rules:
+            memset(&record, 0, sizeof(record))
+            record.route = name
+            record.kind = 0 if route.kind == "GRPCRoute" else 1
+            self.fill_rule(&record, rule)
+            record.picker = self.count(SECTION_RULES)
+            (<RuleRecord*>self.push(SECTION_RULES))[0] = record
+            for index, match in enumerate(rule.matches):
+                placement = self.add_match(match, record.picker, number, index)
+                if placement.key is not None:
+                    placements.append(placement)
+        self.routes.append(placements)
+        return number
+
+    cdef int fill_rule(self, RuleRecord* record, rule) except -1:
+        cdef tuple failure = rule.failure
+        if failure is None and not rule.backends:
+            failure = (12, NO_BACKENDS)
+        record.index = rule.index
+        record.rule_name = self.text(rule.name or "")
+        record.failure_status = -1
+        if failure is not None:
+            record.failure_status = failure[0]
+            record.failure = self.text(failure[1])
+        record.request_edits = self.add_edits(rule.request_headers)
+        record.response_edits = self.add_edits(rule.response_headers)
+        record.mirrors = self.add_mirrors(rule.mirrors)
+        record.refs = self.add_refs(rule.backends)
+        return 0
+
+    cdef ListRef add_refs(self, tuple refs) except *:
+        cdef ListRef added
+        cdef BackendRefRecord record
+        added.first = self.count(SECTION_REFS)
+        added.count = <uint32_t>len(refs)
+        for ref in refs:
+            memset(&record, 0, sizeof(record))
+            label = f"{ref.namespace}/{ref.name}:{ref.port}"
+            record.label = self.text(label)
+            record.reason = self.text(ref.reason or "")
+            record.backend = -1
+            if ref.reason is not None:
+                record.failure = self.text(ref.message or f"backend {label}: {ref.reason}")
+            elif ref.failure is not None:
+                record.failure = self.text(ref.failure or f"backend {label}: a filter is not supported")
+            else:
+                record.backend = self.backend(ref.backend)
+            record.weight = ref.weight
+            record.request_edits = self.add_edits(ref.request_headers)
+            record.response_edits = self.add_edits(ref.response_headers)
+            record.mirrors = self.add_mirrors(ref.mirrors)
+            (<BackendRefRecord*>self.push(SECTION_REFS))[0] = record
+        return added
+
+    cdef int32_t backend(self, str key) except -1:
+        cdef object index = self.backends.get(key)
+        if index is None:
+            index = len(self.backend_keys)
+            self.backends[key] = index
+            self.backend_keys.append(key)
+        return index
+
+    cdef ListRef add_mirrors(self, tuple mirrors) except *:
+        cdef ListRef added
+        cdef MirrorRecord* record
+        added.first = self.count(SECTION_MIRRORS)
+        added.count = <uint32_t>len(mirrors)
+        for mirror in mirrors:
+            record = <MirrorRecord*>self.push(SECTION_MIRRORS)
+            record.backend = self.backend(mirror.backend)
+            record.numerator = mirror.numerator
+            record.denominator = mirror.denominator
+        return added
+
+    cdef ListRef add_edits(self, modifier) except *:
+        cdef ListRef added
+        added.first = self.count(SECTION_EDITS)
+        added.count = 0
+        if modifier is not None:
+            for name in modifier.remove:
+                self.add_edit(EDIT_REMOVE, name, "")
+            for name, value in modifier.set:
+                self.add_edit(EDIT_SET, name, value)
+            for name, value in modifier.add:
+                self.add_edit(EDIT_ADD, name, value)
+            added.count = self.count(SECTION_EDITS) - added.first
+        return added
+
+    cdef int add_edit(self, int operation, str name, str value) except -1:
+        cdef EditRecord* record = <EditRecord*>self.push(SECTION_EDITS)
+        record.name = self.text(name)
+        record.value = self.text(value)
+        record.operation = operation
+        record.token = TOKENS.get(name, TOKEN_OTHER)
+        return 0
+
+    # --- matches ---
+
+    cdef Placement add_match(self, match, uint32_t rule, uint32_t route, Py_ssize_t index):
+        cdef Placement placement = Placement.__new__(Placement)
+        cdef dict exact = {}
+        cdef dict patterns = {}
+        cdef MatchRecord record
+        cdef HeaderPatternRecord* pattern
+        service, method = match.service, match.method
+        is_exact = not (match.service_is_regex or match.method_is_regex)
+        if not is_exact or ((service is None or (service and "/" not in service))
+                            and (method is None or (method and "/" not in method))):
+            placement.key = (service, match.service_is_regex, method, match.method_is_regex)
+        for header in match.headers:
+            name = header.name
+            if name not in exact and name not in patterns:
+                (patterns if header.is_regex else exact)[name] = header.value
+        memset(&record, 0, sizeof(record))
+        record.rule = rule
+        record.route = route
+        if index > 0xffff or len(exact) + len(patterns) > 0xffff:
+            raise ValueError("a rule has at most 65,536 matches and a match as many headers")
+        record.index = <uint16_t>index
+        record.header_count = <uint16_t>(len(exact) + len(patterns))
+        record.patterns.first = self.count(SECTION_HEADER_PATTERNS)
+        record.patterns.count = <uint32_t>len(patterns)
+        for name, value in patterns.items():
+            pattern = <HeaderPatternRecord*>self.push(SECTION_HEADER_PATTERNS)
+            pattern.name = self.name(name)
+            pattern.regex = self.regex(value)
+        placement.number = self.count(SECTION_MATCHES)
+        placement.header_count = record.header_count
+        placement.has_patterns = record.patterns.count > 0
+        if exact:
+            placement.names = tuple(sorted(exact)) if len(exact) > 1 else tuple(exact)
+            placement.values = tuple([exact[name] for name in placement.names])
+        (<MatchRecord*>self.push(SECTION_MATCHES))[0] = record
+        return placement
+
+    cdef uint32_t name(self, str name) except? 0xffffffff:
+        cdef object index = self.names.get(name)
+        if index is None:
+            index = self.count(SECTION_NAMES)
+            (<NameRecord*>self.push(SECTION_NAMES)).name = self.text(name)
+            self.names[name] = index
+        return index
+
+    cdef uint32_t regex(self, str pattern) except? 0xffffffff:
+        cdef object index = self.regexes.get(pattern)
+        if index is None:
+            index = self.count(SECTION_REGEXES)
+            (<RegexRecord*>self.push(SECTION_REGEXES)).pattern = self.text(pattern)
+            self.regexes[pattern] = index
+        return index
+
+    def add_bucket(self, routes):
+        cdef uint32_t bucket = self.count(SECTION_BUCKETS)
+        cdef dict leaves = {}    # key -> Placements
+        cdef dict services = {}  # exact service -> [leaf of any method, pattern leaves]
+        cdef list by_service = []
+        cdef list by_method = []
+        cdef BucketRecord record
+        cdef Placement placement
+        memset(&record, 0, sizeof(record))
+        record.any_leaf = NONE
+        for route in routes:
+            for placement in self.routes[route]:
+                leaves.setdefault(placement.key, []).append(placement)
+        for key, placements in leaves.items():
+            leaf = self.add_leaf(placements)
+            service, service_is_regex, method, method_is_regex = key
+            if service is not None and service_is_regex:
+                by_service.append((-len(service), method_rank(key), service, method, method_is_regex, leaf))
+            elif method is not None and method_is_regex:
+                item = (0, method_rank(key), None, method, True, leaf)
+                if service is None:
+                    by_method.append(item)
+                else:
+                    services.setdefault(service, [NONE, []])[1].append(item)
+            elif service is None and method is None:
+                record.any_leaf = leaf
+            elif method is None:
+                services.setdefault(service, [NONE, []])[0] = leaf
+            else:
+                self.add_method(bucket, service or "", method, leaf)
+                record.has_service_method |= service is not None
+                record.has_method |= service is None
+        for service, (leaf, items) in services.items():
+            record.has_service = 1
+            self.add_method(bucket, service, "", leaf).patterns = self.add_pattern_leaves(items)
+        record.service_patterns = self.add_pattern_leaves(by_service)
+        record.method_patterns = self.add_pattern_leaves(by_method)
+        (<BucketRecord*>self.push(SECTION_BUCKETS))[0] = record
+        return bucket
+
+    cdef MethodRecord* add_method(self, uint32_t bucket, str service, str method, uint32_t leaf) except NULL:
+        cdef MethodRecord record
+        memset(&record, 0, sizeof(record))
+        record.service = self.text(service)
+        record.method = self.text(method)
+        record.bucket = bucket
+        record.leaf = leaf
+        cdef MethodRecord* place = <MethodRecord*>self.push(SECTION_METHODS)
+        place[0] = record
+        return place
+
+    # `items` are (-length of the service pattern, method_rank, service pattern, method, is regex, leaf).
+    cdef ListRef add_pattern_leaves(self, list items) except *:
+        cdef ListRef added
+        cdef PatternLeafRecord record
+        cdef tuple previous = None
+        cdef uint32_t rank = 0
+        added.first = self.count(SECTION_PATTERN_LEAVES)
+        added.count = <uint32_t>len(items)
+        # Equal patterns side by side, so that each is decided once.
+        items.sort(key=lambda item: (item[0], item[1], item[2] or "", item[3] or ""))
+        for item in items:
+            if previous is not None and item[:2] != previous:
+                rank += 1
+            previous = item[:2]
+            memset(&record, 0, sizeof(record))
+            record.service_regex = NONE if item[2] is None else self.regex(item[2])
+            record.method_regex = NONE
+            if item[3] is not None and item[4]:
+                record.method_regex = self.regex(item[3])
+            else:
+                record.method = self.text(item[3] or "")
+            record.leaf = item[5]
+            record.rank = rank
+            (<PatternLeafRecord*>self.push(SECTION_PATTERN_LEAVES))[0] = record
+        return added
+
+    cdef uint32_t add_leaf(self, list placements) except? 0xffffffff:
+        cdef uint32_t leaf = self.count(SECTION_LEAVES)
+        cdef dict tuples = {}    # names -> values -> Placements
+        cdef dict uses = {}      # name -> how many tuples have it
+        cdef dict anchors = {}   # name -> its tuples
+        cdef list plain = []
+        cdef LeafRecord record
+        cdef Placement placement
+        memset(&record, 0, sizeof(record))
+        for placement in placements:
+            if placement.names is None:
+                plain.append(placement)
+                continue
+            by_values = tuples.get(placement.names)
+            if by_values is None:
+                by_values = tuples[placement.names] = {}
+                for name in placement.names:
+                    uses[name] = uses.get(name, 0) + 1
+            by_values.setdefault(placement.values, []).append(placement)
+        for names in tuples:
+            # Under its rarest name, so that few tuples are tried for a header that is in nearly all of them.
+            anchor = names[0] if len(names) == 1 else min(names, key=uses.__getitem__)
+            anchors.setdefault(anchor, []).append(names)
+        record.tuple_count = <uint32_t>len(tuples)
+        record.plain = self.add_candidates(plain)
+        (<LeafRecord*>self.push(SECTION_LEAVES))[0] = record
+        for anchor, name_tuples in anchors.items():
+            self.add_anchor(leaf, anchor, name_tuples, tuples)
+        return leaf
+
+    cdef int add_anchor(self, uint32_t leaf, str name, list name_tuples, dict tuples) except -1:
+        cdef AnchorRecord record
+        cdef HeaderTupleRecord header_tuple
+        cdef HeaderValuesRecord header_values
+        cdef uint32_t number
+        record.leaf = leaf
+        record.name = self.name(name)
+        record.tuples.first = self.count(SECTION_HEADER_TUPLES)
+        record.tuples.count = <uint32_t>len(name_tuples)
+        (<AnchorRecord*>self.push(SECTION_ANCHORS))[0] = record
+        for names in name_tuples:
+            header_tuple.names.count = <uint32_t>len(names)
+            header_tuple.names.first = self.count(SECTION_NUMBERS)
+            for item in names:
+                number = self.name(item)
+                (<uint32_t*>self.push(SECTION_NUMBERS))[0] = number
+            header_values.tuple = self.count(SECTION_HEADER_TUPLES)
+            (<HeaderTupleRecord*>self.push(SECTION_HEADER_TUPLES))[0] = header_tuple
+            for values, placements in (<dict>tuples[names]).items():
+                header_values.first_value = self.count(SECTION_SPANS)
+                for value in values:
+                    self.push_span(self.text(value))
+                header_values.candidates = self.add_candidates(placements)
+                (<HeaderValuesRecord*>self.push(SECTION_HEADER_VALUES))[0] = header_values
+        return 0
+
+    cdef int push_span(self, Span span) except -1:
+        (<Span*>self.push(SECTION_SPANS))[0] = span
+        return 0
+
+    cdef ListRef add_candidates(self, list placements) except *:
+        cdef ListRef added
+        cdef Placement placement
+        added.first = self.count(SECTION_NUMBERS)
+        for placement in reachable(placements):
+            (<uint32_t*>self.push(SECTION_NUMBERS))[0] = placement.number
+        added.count = self.count(SECTION_NUMBERS) - added.first
+        return added
+
+    # --- listeners and hostnames ---
+
+    def add_listener(self, str key):
+        cdef uint32_t number = self.count(SECTION_LISTENERS)
+        cdef Span span = self.text(key)
+        (<ListenerRecord*>self.push(SECTION_LISTENERS)).key = span
+        return number
+
+    def add_scope(self, dict values, bint is_site=False):
+        cdef uint32_t number = self.count(SECTION_SCOPES)
+        cdef ScopeRecord record
+        cdef HostRecord host
+        memset(&record, 0, sizeof(record))
+        record.any_host = NONE
+        record.is_site = is_site
+        for name, value in values.items():
+            if name == "":
+                record.any_host = value
+                continue
+            host.host = self.text(name[1:] if name.startswith("*.") else name)
+            host.scope = number
+            host.value = value
+            if host.host.length > LONGEST_HOST:
+                continue
+            if name.startswith("*."):
+                record.wildcard_lengths[host.host.length >> 6] |= <uint64_t>1 << (host.host.length & 63)
+            else:
+                record.has_exact = 1
+            (<HostRecord*>self.push(SECTION_HOSTS))[0] = host
+        (<ScopeRecord*>self.push(SECTION_SCOPES))[0] = record
+        return number
+
+    def add_group(self, uint32_t scope, uint32_t listener, list attachments):
+        cdef uint32_t number = self.count(SECTION_GROUPS)
+        cdef GroupRecord* group = <GroupRecord*>self.push(SECTION_GROUPS)
+        cdef AttachmentRecord* record
+        group.scope = scope
+        group.listener = listener
+        group.has_attachments = len(attachments) > 0
+        for route, via in attachments:
+            record = <AttachmentRecord*>self.push(SECTION_ATTACHMENTS)
+            record.group = number
+            record.route = route
+            record.listener = via
+        return number
+
+    def add_site(self, str address, uint32_t port, uint32_t scope):
+        cdef uint32_t number = self.count(SECTION_SITES)
+        cdef Span span = self.text(address)
+        cdef SiteRecord* site = <SiteRecord*>self.push(SECTION_SITES)
+        site.address = span
+        site.port = port
+        site.scope = scope
+        return number
+
+    # --- the end ---
+
+    def finish(self):
+        cdef ImageHeader header
+        cdef uint64_t offset
+        cdef uint64_t name_lengths = 0
+        cdef const NameRecord* name
+        cdef uint32_t i
+        cdef int section
+        cdef bytes image
+        cdef uint8_t* target
+        memset(&header, 0, sizeof(header))
+        memcpy(header.magic, b"pygw\r\n\x1a\n", 8)
+        header.version = IMAGE_VERSION
+        header.key = self.key
+        header.backend_count = <uint32_t>len(self.backend_keys)
+        for section in range(TABLE_COUNT):
+            header.tables[section] = self.add_table(section)
+        for i in range(self.sections[SECTION_NAMES].count):
+            name = <NameRecord*>self.sections[SECTION_NAMES].data + i
+            name_lengths |= <uint64_t>1 << (name.name.length if name.name.length < 63 else 63)
+        header.name_lengths = name_lengths
+        offset = sizeof(header) + self.heap.count
+        header.heap_end = <uint32_t>offset
+        for section in range(SECTION_COUNT):
+            offset = (offset + 7) & ~<uint64_t>7
+            header.sections[section].offset = <uint32_t>offset
+            header.sections[section].count = self.count(section)
+            offset += self.sections[section].count * self.sections[section].width
+            if offset > LIMIT:
+                raise ValueError("the configuration is too large: an image has at most 4 GiB")
+        header.length = <uint32_t>offset
+        image = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>offset)
+        target = <uint8_t*>PyBytes_AS_STRING(image)
+        memset(target, 0, <size_t>offset)
+        memcpy(target, &header, sizeof(header))
+        if self.heap.count > 0:
+            memcpy(target + sizeof(header), self.heap.data, self.heap.count)
+        for section in range(SECTION_COUNT):
+            if self.sections[section].count > 0:
+                memcpy(
+                    target + header.sections[section].offset,
+                    self.sections[section].data,
+                    self.sections[section].count * self.sections[section].width,
+                )
+        return image
+
+    cdef ListRef add_table(self, int table) except *:
+        cdef int section = table_section(table)
+        cdef uint32_t count = self.count(section)
+        cdef uint32_t i, place, mask
+        cdef uint64_t hash
+        cdef uint64_t size = 2
+        cdef ListRef added
+        cdef Slot* slots
+        # At most half full: runs of slots stay short.
+        while size < <uint64_t>count * 2:
+            size *= 2
+        added.first = self.count(SECTION_SLOTS)
+        added.count = <uint32_t>size
+        if size + added.first > LIMIT:
+            raise ValueError("the configuration is too large: an image has at most 4 GiB")
+        slots = <Slot*>vector_push(&self.sections[SECTION_SLOTS], size)
+        mask = added.count - 1
+        for i in range(count):
+            hash = self.hash_record(table, i)
+            place = <uint32_t>(hash >> 32) & mask
+            while slots[place].entry != 0:
+                place = (place + 1) & mask
+            slots[place].tag = <uint32_t>hash
+            slots[place].entry = i + 1
+        return added
+
+    cdef uint64_t hash_text(self, Span span) noexcept:
+        return hash_octets(&self.key, self.octets(span), span.length) if span.length > 0 else 0
+
+    cdef uint64_t hash_record(self, int table, uint32_t i) noexcept:
+        cdef const uint8_t* records = self.sections[table_section(table)].data
+        cdef const HeaderValuesRecord* header_values
+        cdef const HeaderTupleRecord* header_tuple
+        cdef const Span* spans
+        cdef const MethodRecord* method
+        cdef const RuleRecord* rule
+        cdef uint64_t hash
+        cdef uint32_t n
+        if table == TABLE_HOSTS:
+            return mix(self.hash_text((<HostRecord*>records)[i].host), (<HostRecord*>records)[i].scope)
+        if table == TABLE_METHODS:
+            method = &(<MethodRecord*>records)[i]
+            return hash_method(method.bucket, self.hash_text(method.service), self.hash_text(method.method))
+        if table == TABLE_NAMES:
+            return self.hash_text((<NameRecord*>records)[i].name)
+        if table == TABLE_ANCHORS:
+            return hash_pair(&self.key, (<AnchorRecord*>records)[i].leaf, (<AnchorRecord*>records)[i].name)
+        if table == TABLE_ATTACHMENTS:
+            return hash_pair(
+                &self.key, (<AttachmentRecord*>records)[i].group, (<AttachmentRecord*>records)[i].route
+            )
+        if table == TABLE_RULES:
+            rule = &(<RuleRecord*>records)[i]
+            return hash_rule(
+                &self.key, self.heap.data - sizeof(ImageHeader), rule.route, rule.rule_name, rule.index, rule.kind
+            )
+        header_values = &(<HeaderValuesRecord*>records)[i]
+        header_tuple = &(<HeaderTupleRecord*>self.sections[SECTION_HEADER_TUPLES].data)[header_values.tuple]
+        spans = <Span*>self.sections[SECTION_SPANS].data
+        hash = header_values.tuple
+        for n in range(header_tuple.names.count):
+            hash = mix(hash, hash_octets(
+                &self.key, self.octets(spans[header_values.first_value + n]), spans[header_values.first_value + n].length
+            ))
+        return hash

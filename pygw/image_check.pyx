@@ -1,0 +1,242 @@
+# image_check.pyx: proves an image before anything reads it. See image_check.pxd.
+#
+# The image comes from our own control process, but through a file descriptor: a truncated or stale one must give a
+# clear error, never a read outside. So every length is checked with 64-bit arithmetic before it is used, and
+# the matcher needs no checks of its own. What is proved is memory safety and that look-ups end, not that routes are right.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
+
+from .image_layout cimport *
+
+cdef struct Proof:
+    const uint8_t* base
+    const ImageHeader* header
+
+
+cdef inline bint has_span(const Proof* proof, Span span) noexcept:
+    return <uint64_t>span.offset + span.length <= proof.header.heap_end
+
+
+cdef inline bint has_list(const Proof* proof, int section, ListRef refs) noexcept:
+    return <uint64_t>refs.first + refs.count <= proof.header.sections[section].count
+
+
+cdef inline bint has(const Proof* proof, int section, uint32_t index) noexcept:
+    return index < proof.header.sections[section].count
+
+
+cdef inline bint has_or_none(const Proof* proof, int section, uint32_t index) noexcept:
+    return index == NONE or has(proof, section, index)
+
+
+cdef inline const uint8_t* record_at(const Proof* proof, int section, uint32_t index) noexcept:
+    return proof.base + proof.header.sections[section].offset + <uint64_t>index * record_size(section)
+
+
+cdef const char* check_image(const uint8_t* base, Py_ssize_t length) noexcept:
+    cdef Proof proof
+    cdef const char* reason
+    cdef int section
+    cdef uint32_t i
+    if length < <Py_ssize_t>sizeof(ImageHeader):
+        return "shorter than its header"
+    proof.base = base
+    proof.header = <const ImageHeader*>base
+    reason = check_header(&proof, length)
+    if reason != NULL:
+        return reason
+    for section in range(SECTION_COUNT):
+        for i in range(proof.header.sections[section].count):
+            if not check_record(&proof, section, i):
+                return "a record points outside"
+    return check_tables(&proof)
+
+
+cdef const char* check_header(const Proof* proof, Py_ssize_t length) noexcept:
+    cdef const ImageHeader* header = proof.header
+    cdef int section
+    if memcmp(header.magic, b"pygw\r\n\x1a\n", 8) != 0:
+        return "no image of pygw"
+    if header.version != IMAGE_VERSION:
+        return "an image of another version of pygw"
+    if header.length != <uint64_t>length:
+        return "truncated, or with trailing octets"
+    if header.heap_end < sizeof(ImageHeader) or header.heap_end > header.length:
+        return "the heap lies outside"
+    for section in range(SECTION_COUNT):
+        if header.sections[section].offset & 7 or (
+            header.sections[section].offset + <uint64_t>header.sections[section].count * record_size(section)
+            > header.length
+        ):
+            return "a section lies outside"
+    return NULL
+
+
+cdef bint check_record(const Proof* proof, int section, uint32_t i) noexcept:
+    cdef const uint8_t* at = record_at(proof, section, i)
+    if section == SECTION_LISTENERS:
+        return has_span(proof, (<const ListenerRecord*>at).key)
+    if section == SECTION_NAMES:
+        return has_span(proof, (<const NameRecord*>at).name)
+    if section == SECTION_REGEXES:
+        return has_span(proof, (<const RegexRecord*>at).pattern)
+    if section == SECTION_SPANS:
+        return has_span(proof, (<const Span*>at)[0])
+    if section == SECTION_SITES:
+        return has_span(proof, (<const SiteRecord*>at).address) and has(
+            proof, SECTION_SCOPES, (<const SiteRecord*>at).scope)
+    if section == SECTION_HOSTS:
+        return has_span(proof, (<const HostRecord*>at).host) and has(
+            proof, SECTION_SCOPES, (<const HostRecord*>at).scope)
+    if section == SECTION_GROUPS:
+        return has(proof, SECTION_SCOPES, (<const GroupRecord*>at).scope) and has(
+            proof, SECTION_LISTENERS, (<const GroupRecord*>at).listener)
+    if section == SECTION_ATTACHMENTS:
+        return has(proof, SECTION_LISTENERS, (<const AttachmentRecord*>at).listener)
+    if section == SECTION_MATCHES:
+        return has(proof, SECTION_RULES, (<const MatchRecord*>at).rule) and has_list(
+            proof, SECTION_HEADER_PATTERNS, (<const MatchRecord*>at).patterns)
+    if section == SECTION_HEADER_PATTERNS:
+        return has(proof, SECTION_NAMES, (<const HeaderPatternRecord*>at).name) and has(
+            proof, SECTION_REGEXES, (<const HeaderPatternRecord*>at).regex)
+    if section == SECTION_RULES:
+        return check_rule(proof, <const RuleRecord*>at, i)
+    if section == SECTION_REFS:
+        return check_ref(proof, <const BackendRefRecord*>at)
+    if section == SECTION_EDITS:
+        return has_span(proof, (<const EditRecord*>at).name) and has_span(proof, (<const EditRecord*>at).value)
+    if section == SECTION_MIRRORS:
+        return (<const MirrorRecord*>at).backend < proof.header.backend_count
+    return check_index_record(proof, section, at)
+
+
+# The records between a hostname and a match.
+cdef bint check_index_record(const Proof* proof, int section, const uint8_t* at) noexcept:
+    cdef const BucketRecord* bucket
+    cdef const MethodRecord* method
+    cdef const PatternLeafRecord* pattern
+    if section == SECTION_BUCKETS:
+        bucket = <const BucketRecord*>at
+        return (
+            has_or_none(proof, SECTION_LEAVES, bucket.any_leaf)
+            and has_list(proof, SECTION_PATTERN_LEAVES, bucket.service_patterns)
+            and has_list(proof, SECTION_PATTERN_LEAVES, bucket.method_patterns)
+        )
+    if section == SECTION_METHODS:
+        method = <const MethodRecord*>at
+        return (
+            has_span(proof, method.service) and has_span(proof, method.method)
+            and has_or_none(proof, SECTION_LEAVES, method.leaf)
+            and has_list(proof, SECTION_PATTERN_LEAVES, method.patterns)
+        )
+    if section == SECTION_PATTERN_LEAVES:
+        pattern = <const PatternLeafRecord*>at
+        return (
+            has_span(proof, pattern.method) and has(proof, SECTION_LEAVES, pattern.leaf)
+            and has_or_none(proof, SECTION_REGEXES, pattern.service_regex)
+            and has_or_none(proof, SECTION_REGEXES, pattern.method_regex)
+        )
+    if section == SECTION_LEAVES:
+        return has_candidates(proof, (<const LeafRecord*>at).plain)
+    if section == SECTION_ANCHORS:
+        return has(proof, SECTION_NAMES, (<const AnchorRecord*>at).name) and has_list(
+            proof, SECTION_HEADER_TUPLES, (<const AnchorRecord*>at).tuples)
+    if section == SECTION_HEADER_TUPLES:
+        return has_numbers(proof, (<const HeaderTupleRecord*>at).names, SECTION_NAMES)
+    if section == SECTION_HEADER_VALUES:
+        return check_header_values(proof, <const HeaderValuesRecord*>at)
+    return True  # scopes (their values are checked through the hosts), numbers, slots
+
+
+cdef bint has_numbers(const Proof* proof, ListRef numbers, int section) noexcept:
+    cdef const uint32_t* number
+    cdef uint32_t i
+    if not has_list(proof, SECTION_NUMBERS, numbers):
+        return False
+    number = <const uint32_t*>record_at(proof, SECTION_NUMBERS, numbers.first)
+    for i in range(numbers.count):
+        if not has(proof, section, number[i]):
+            return False
+    return True
+
+
+cdef bint has_candidates(const Proof* proof, ListRef candidates) noexcept:
+    return has_numbers(proof, candidates, SECTION_MATCHES)
+
+
+cdef bint check_header_values(const Proof* proof, const HeaderValuesRecord* record) noexcept:
+    cdef ListRef values
+    if not has(proof, SECTION_HEADER_TUPLES, record.tuple):
+        return False
+    values.first = record.first_value
+    values.count = (<const HeaderTupleRecord*>record_at(proof, SECTION_HEADER_TUPLES, record.tuple)).names.count
+    return has_list(proof, SECTION_SPANS, values) and has_candidates(proof, record.candidates)
+
+
+cdef bint check_rule(const Proof* proof, const RuleRecord* rule, uint32_t number) noexcept:
+    return (
+        has_span(proof, rule.route) and has_span(proof, rule.rule_name) and has_span(proof, rule.failure)
+        and has_list(proof, SECTION_EDITS, rule.request_edits)
+        and has_list(proof, SECTION_EDITS, rule.response_edits)
+        and has_list(proof, SECTION_MIRRORS, rule.mirrors)
+        and has_list(proof, SECTION_REFS, rule.refs)
+        and rule.picker == number
+        and (rule.refs.count > 0 or rule.failure_status >= 0)
+    )
+
+
+cdef bint check_ref(const Proof* proof, const BackendRefRecord* ref) noexcept:
+    return (
+        has_span(proof, ref.label) and has_span(proof, ref.failure) and has_span(proof, ref.reason)
+        and has_list(proof, SECTION_EDITS, ref.request_edits)
+        and has_list(proof, SECTION_EDITS, ref.response_edits)
+        and has_list(proof, SECTION_MIRRORS, ref.mirrors)
+        and ref.backend >= -1 and (ref.backend < 0 or <uint32_t>ref.backend < proof.header.backend_count)
+        and (ref.backend >= 0 or ref.failure.length > 0)
+        and ref.weight <= 1000000
+    )
+
+
+cdef const char* check_tables(const Proof* proof) noexcept:
+    cdef const Slot* slots
+    cdef ListRef table
+    cdef uint32_t i, records
+    cdef uint32_t free_slots
+    cdef int number
+    for number in range(TABLE_COUNT):
+        table = proof.header.tables[number]
+        if table.count == 0 or table.count & (table.count - 1) or not has_list(proof, SECTION_SLOTS, table):
+            return "a hash table lies outside"
+        slots = <const Slot*>record_at(proof, SECTION_SLOTS, table.first)
+        records = proof.header.sections[table_section(number)].count
+        free_slots = 0
+        for i in range(table.count):
+            if slots[i].entry > records:
+                return "a hash table points outside"
+            free_slots += slots[i].entry == 0
+        if free_slots == 0:
+            return "a hash table is full"
+    return check_scopes(proof)
+
+
+# What a hostname leads to: a group in the scopes of sites, a bucket in those of groups.
+cdef const char* check_scopes(const Proof* proof) noexcept:
+    cdef const HostRecord* host = <const HostRecord*>record_at(proof, SECTION_HOSTS, 0)
+    cdef const ScopeRecord* scope
+    cdef const SiteRecord* site = <const SiteRecord*>record_at(proof, SECTION_SITES, 0)
+    cdef const GroupRecord* group = <const GroupRecord*>record_at(proof, SECTION_GROUPS, 0)
+    cdef uint32_t i
+    for i in range(proof.header.sections[SECTION_SITES].count):
+        scope = <const ScopeRecord*>record_at(proof, SECTION_SCOPES, site[i].scope)
+        if not scope.is_site or not has_or_none(proof, SECTION_GROUPS, scope.any_host):
+            return "a hostname leads outside"
+    for i in range(proof.header.sections[SECTION_GROUPS].count):
+        scope = <const ScopeRecord*>record_at(proof, SECTION_SCOPES, group[i].scope)
+        if scope.is_site or not has_or_none(proof, SECTION_BUCKETS, scope.any_host):
+            return "a hostname leads outside"
+    for i in range(proof.header.sections[SECTION_HOSTS].count):
+        scope = <const ScopeRecord*>record_at(proof, SECTION_SCOPES, host[i].scope)
+        if not has(proof, SECTION_GROUPS if scope.is_site else SECTION_BUCKETS, host[i].value):
+            return "a hostname leads outside"
+    return NULL
