@@ -15,6 +15,13 @@ from tests.doubles.manifests import GATEWAY, route, to
 
 
 @pytest.fixture
+def open_stack() -> Iterator[ExitStack]:
+    """What is entered here is left after the test."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
 def start_backend() -> Iterator[StartBackend]:
     """Start a Backend by name and keyword arguments; all are stopped after the test."""
     with ExitStack() as stack:

@@ -24,7 +24,8 @@ tar -cf - --exclude='*.so' --exclude='*.c' --exclude='__pycache__' pygw tests ex
 cd $copy
 PYGW_DEBUG=1 PYGW_SANITIZE=1 "$python" setup.py --quiet build_ext --inplace --parallel "$(nproc 2> /dev/null || echo 2)"
 
-chosen="tests/http2 tests/proxy tests/test_fastmatch.py tests/end_to_end/test_calls.py tests/end_to_end/test_bad_peers.py"
+chosen="tests/http2 tests/proxy tests/test_fastmatch.py tests/end_to_end/test_calls.py"
+chosen="$chosen tests/end_to_end/test_bad_backends.py tests/end_to_end/test_frames.py tests/end_to_end/test_own_answers.py"
 existing=$(for path in $chosen; do [ -e "$path" ] && echo "$path"; done)
 echo "sanitize: running $existing"
 # shellcheck disable=SC2086
