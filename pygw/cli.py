@@ -63,7 +63,8 @@ def _main(arguments: list[str]) -> int:
 def _run(command: ModuleType, name: str, arguments: list[str]) -> int:
     from pygw.commands.options import Parser
 
-    parser = Parser(prog=f"pygw {name}", description=command.__doc__, epilog=getattr(command, "EPILOG", EXIT_CODES))
+    description = COMMANDS[name][:1].upper() + COMMANDS[name][1:] + "."
+    parser = Parser(prog=f"pygw {name}", description=description, epilog=getattr(command, "EPILOG", EXIT_CODES))
     command.add_arguments(parser)
     code = command.run(parser.parse(arguments))
     sys.stdout.flush()

@@ -5,7 +5,7 @@ container. A worker that dies is replaced and takes over the listening sockets o
 that dies or hangs is replaced while the workers go on serving.
 
 What it says over its channels (pygw/channel.py):
-  to control   start {options, restarts, version, kept} + admin and probe sockets [+ kept memfd];
+  to control   start {options, restarts, was_ready, version, kept} + admin and probe sockets [+ kept memfd];
                worker {worker, pid, restarts} + a new channel to that worker; bound {sites, failures};
                reload; draining
   from control bind {sites}; ready; keep {version} + memfd; fatal {message}; drain
@@ -30,7 +30,7 @@ from typing import Any
 from pygw.channel import MAX_FDS, Channel, ChannelError, Message, channel_pair
 from pygw.child import ALIVE_INTERVAL, spawn
 from pygw.errors import PygwError
-from pygw.listen_sockets import BindError, Bound, ListenSockets, Site, bind_admin
+from pygw.listen_sockets import BindError, Bound, ListenSockets, Site, bind_admin, show_address
 from pygw.run_options import RunOptions
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ STABLE_AFTER = 5.0  # seconds that a process must live for its next death not to
 RESTART_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds, by deaths in a row
 ABORT_GRACE = 3.0  # seconds for workers to write their last frames after the drain timeout
 STOP_GRACE = 3.0  # seconds for children to end once their channel is closed
+SAME_SIGNAL = 0.1  # seconds; timeout(1) and some supervisors signal a process and then its whole group
 FDS_PER_MESSAGE = MAX_FDS // 2
 
 
@@ -73,6 +74,8 @@ class Launcher:
 
     options: RunOptions
     has_stdin_copy: bool = False  # descriptor 0 is a file that each control process reads from its start
+    control_module: str = "pygw.control.main"
+    worker_module: str = "pygw.worker"
     sockets: ListenSockets = field(init=False)
     control: Child = field(init=False)
     workers: list[Child] = field(init=False)
@@ -84,7 +87,7 @@ class Launcher:
     _admin_sockets: dict[str, socket.socket] = field(default_factory=dict)
     _kept: int | None = None  # a memfd that control processes hand on to their successors
     _bind_failures: list[list[Any]] = field(default_factory=list)
-    _signal_seen: bool = False
+    _signalled_at: float | None = None
     _has_terminal: bool = False
     _exit_code: int = 0
     _loop: asyncio.AbstractEventLoop = field(init=False)
@@ -92,8 +95,8 @@ class Launcher:
 
     def __post_init__(self) -> None:
         self.sockets = ListenSockets(self.options.workers)
-        self.control = Child("control", "pygw.control.main", None)
-        self.workers = [Child(f"worker {n}", "pygw.worker", n) for n in range(self.options.workers)]
+        self.control = Child("control", self.control_module, None)
+        self.workers = [Child(f"worker {n}", self.worker_module, n) for n in range(self.options.workers)]
 
     def run(self) -> int:
         """Serve until a signal or a failed start; the exit code."""
@@ -133,11 +136,14 @@ class Launcher:
         on(signal.SIGCHLD, self._reap)
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
-        if self._signal_seen:
+        now = self._loop.time()
+        if self._signalled_at is not None:
+            if now - self._signalled_at < SAME_SIGNAL:
+                return
             log.warning("second signal: exiting at once", extra={"signal": number.name})
             self._end(128 + number)
             return
-        self._signal_seen = True
+        self._signalled_at = now
         self.drain(number.name)
 
     def _on_hangup(self) -> None:
@@ -197,6 +203,7 @@ class Launcher:
             "type": "start",
             "options": self.options.to_json(),
             "restarts": self.control.restarts,
+            "was_ready": self.is_ready,
             "version": self.version,
             "sockets": list(self._admin_sockets),
             "kept": self._kept is not None,
@@ -309,7 +316,7 @@ class Launcher:
     def _on_ready(self) -> None:
         if not self.is_ready:
             self.is_ready = True
-            ports = sorted({f"{bound.host}:{bound.port}" for bound in self.sockets})
+            ports = sorted({show_address(bound.host, bound.port) for bound in self.sockets})
             log.info("ready", extra={"workers": len(self.workers), "listening": " ".join(ports)})
 
     # ===== listening sockets =====
@@ -317,6 +324,7 @@ class Launcher:
     def _bind(self, sites: list[Site]) -> None:
         """Make exactly these sites listen; what cannot be bound is reported, the rest serves."""
         if self.is_draining:
+            self._report_bound()
             return
         gone = [number for site in list(self.sockets.bound) if site not in sites for number in self.sockets.close(site)]
         if gone:

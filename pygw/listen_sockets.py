@@ -173,7 +173,7 @@ def explain(error: OSError, host: str, local_port: int, listener_port: int) -> s
 
 
 def _cause(error: OSError, host: str, port: int) -> str:
-    where = f"port {port}" if host == ALL_ADDRESSES else f"{f'[{host}]' if ':' in host else host}:{port}"
+    where = f"port {port}" if host == ALL_ADDRESSES else show_address(host, port)
     if error.errno == errno.EADDRINUSE:
         return f"cannot bind {where}: it is in use{port_holder(port)}"
     if error.errno == errno.EACCES:
@@ -181,6 +181,11 @@ def _cause(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"cannot bind {where}: this machine has no such address"
     return f"cannot bind {where}: {error.strerror}"
+
+
+def show_address(host: str, port: int) -> str:
+    """`127.0.0.1:80` or `[::1]:80`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listening_inodes(port: int) -> set[int]:

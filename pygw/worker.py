@@ -14,7 +14,7 @@ import mmap
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -60,6 +60,7 @@ class Worker:
 
     loop: asyncio.AbstractEventLoop
     make_relay: Callable[..., RelayLike]
+    help_texts: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # (type, help) of the relay's metrics
     goaway_gap: float = GOAWAY_GAP
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     launcher: Channel | None = None
@@ -154,12 +155,14 @@ class Worker:
         self.control = None
 
     def _on_control_message(self, message: Message, fds: list[int]) -> None:
-        answer: Message = {"type": "ack", "sequence": message.get("sequence"), "error": None}
+        answer: Message = {"type": "ack", "sequence": message["sequence"], "error": None}
         try:
             match message["type"]:
                 case "snapshot":
+                    answer["version"] = message["version"]
                     self._apply(message, fds[0])
                 case "endpoints":
+                    answer["version"] = message["version"]
                     self.relay.update_endpoints(_backends(message))
                 case "metrics":
                     answer.update(metrics=self._metrics())
@@ -184,6 +187,7 @@ class Worker:
 
     def _metrics(self) -> dict[str, Any]:
         metrics = self.relay.metrics()
+        metrics["help"] = {name: text for name, (_, text) in self.help_texts.items()}
         if self.access_log is not None:
             metrics["counters"].append(["pygw_access_log_dropped_total", {}, self.access_log.dropped])
         return metrics
@@ -235,14 +239,15 @@ def main() -> int:
     except PygwError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    from pygw.proxy.call_metrics import HELP
     from pygw.proxy.relay import Relay
 
-    return uvloop.run(serve(sock, Relay))
+    return uvloop.run(serve(sock, lambda loop: Worker(loop, Relay, HELP)))
 
 
-async def serve(sock: socket.socket, make_relay: Callable[..., RelayLike]) -> int:
+async def serve(sock: socket.socket, make_worker: Callable[[asyncio.AbstractEventLoop], Worker]) -> int:
     """Serve until the launcher says to drain and all is done."""
-    worker = Worker(asyncio.get_running_loop(), make_relay)
+    worker = make_worker(asyncio.get_running_loop())
 
     def on_first_message(message: Message, fds: list[int]) -> None:
         options = RunOptions.from_json(message["options"])

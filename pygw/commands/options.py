@@ -130,6 +130,20 @@ def host_port_or_off(text: str) -> tuple[str, int] | tuple[()]:
     return () if text == "off" else host_port(text)
 
 
+def service_override(text: str) -> tuple[tuple[str, str, int], tuple[str, int]]:
+    """`default/greeter:50051=127.0.0.1:9000`: ((namespace, name, port), (host, port)) of --resolve."""
+    service, equals, target = text.partition("=")
+    name, colon, number = service.rpartition(":")
+    namespace, slash, name = name.partition("/")
+    host, target_colon, target_number = target.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (equals and colon and slash and target_colon and namespace and name and host):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not NAMESPACE/NAME:PORT=HOST:PORT, as in default/greeter:50051=127.0.0.1:9000"
+        )
+    return (namespace, name, port(number)), (host, port(target_number))
+
+
 def workers(text: str) -> int:
     """A number of worker processes, 1 to 1024."""
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 1024:

@@ -1,0 +1,130 @@
+"""The control process: reads the configuration, publishes it to the workers, and answers the admin server.
+
+Started by the launcher, and started again when it dies or hangs; the workers serve on in the meantime. The messages
+are listed in pygw/launcher.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from pygw import logs
+from pygw.admin import AdminServer
+from pygw.channel import Channel, ChannelError, Message
+from pygw.child import inherited_channel, join_launcher
+from pygw.control.controller import Controller
+from pygw.control.dns import Names, SystemLookup
+from pygw.control.file_watch import watch
+from pygw.control.pages import Pages
+from pygw.control.yaml_source import YamlSource
+from pygw.errors import PygwError
+from pygw.run_options import RunOptions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Control:
+    """Joins the launcher's channel, the controller and the admin server."""
+
+    launcher: Channel = field(init=False)
+    controller: Controller = field(init=False)
+    pages: Pages = field(init=False)
+    _servers: list[AdminServer] = field(default_factory=list)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def on_message(self, message: Message, fds: list[int]) -> None:
+        """Carry out one message of the launcher."""
+        match message["type"]:
+            case "start":
+                self._start(message, fds)
+            case "worker":
+                self.pages.restarts[message["worker"]] = message["restarts"]
+                self.controller.add_worker(message["worker"], message["pid"], socket.socket(fileno=fds.pop(0)))
+            case "bound":
+                self.controller.on_bound(message["sites"], message["failures"])
+            case "reload":
+                self.controller.changed()
+            case "draining":
+                self.controller.drain()
+            case unknown:
+                log.error("unknown message", extra={"message_type": unknown})
+
+    def tell_launcher(self, message: Message, fds: list[int] | None = None) -> None:
+        """Send to the launcher; where it is gone, so are we in a moment."""
+        try:
+            self.launcher.send(message, fds or [])
+        except ChannelError:
+            os._exit(1)
+
+    def _start(self, message: Message, fds: list[int]) -> None:
+        options = RunOptions.from_json(message["options"])
+        logs.set_up("control", options.log_format, options.log_level)
+        self.controller = Controller(
+            options,
+            YamlSource(options.paths),
+            self.tell_launcher,
+            lambda on_change: Names(SystemLookup(), on_change),
+            is_restart=message["was_ready"],
+            first_version=message["version"],
+        )
+        self.pages = Pages(self.controller, self.tell_launcher, control_restarts=message["restarts"])
+        self.controller.on_worker_end = self.pages.worker_ended
+        self.controller.on_published = lambda version: self.pages.keep()
+        for role in message["sockets"]:
+            pages = self.pages.admin() if role == "admin" else self.pages.probe()
+            server = AdminServer(pages)
+            self._servers.append(server)
+            self._in_background(server.start(socket.socket(fileno=fds.pop(0))))
+        if message["kept"]:
+            with open(fds.pop(0), "rb") as kept:
+                kept.seek(0)
+                self.pages.recall(kept.read())
+        # Before the first read: a change that comes between would be lost otherwise.
+        self._in_background(self._watch(options.paths))
+        self._in_background(self.controller.run())
+        self._in_background(self.pages.collect_for_ever())
+
+    async def _watch(self, paths: tuple[str, ...]) -> None:
+        async for _ in watch(paths):
+            self.controller.changed()
+
+    def _in_background(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # Better a new control process than half a one: the launcher starts it at once.
+            log.critical("control process failed", exc_info=task.exception())
+            os._exit(1)
+
+
+def main() -> int:
+    """Run as a child of the launcher; it ends with the launcher's channel."""
+    try:
+        sock = inherited_channel()
+    except PygwError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    asyncio.run(_serve(sock))
+    return 0
+
+
+async def _serve(sock: socket.socket) -> None:
+    control = Control()
+    control.launcher = join_launcher(sock, control.on_message)
+    control.launcher.send({"type": "started"})
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
