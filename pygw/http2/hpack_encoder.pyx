@@ -25,7 +25,6 @@ from .hpack_table cimport (
     FIRST_DYNAMIC_INDEX,
     find_static,
     find_static_name,
-    hash_field,
     hash_name,
     hash_value,
 )
@@ -162,10 +161,10 @@ cdef int write_literal(
     return 0
 
 
-# A string literal (§5.2), Huffman-coded where that is shorter.
+# A string literal (§5.2), Huffman-coded where that is not longer (as long: so do the examples of Appendix C).
 cdef inline uint8_t* write_string(uint8_t* p, const uint8_t* octets, uint32_t length) noexcept:
     cdef Py_ssize_t coded = huffman_length(octets, length)
-    if coded < length:
+    if 0 < coded <= length:
         return huffman_encode(octets, length, write_integer(p, 0x80, 0x7f, <uint32_t>coded))
     p = write_integer(p, 0, 0x7f, length)
     memcpy(p, octets, length)

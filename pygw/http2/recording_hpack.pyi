@@ -31,6 +31,8 @@ class RecordingDecoder:
     table_size: int
     table_max_size: int
     fields_seen: int
+    """Of the last block, those that were dropped counted too."""
+    scratch_octets: int
     holds_memory: bool
     def decode_block(self, block: bytes) -> DecodedBlock:
         """Decodes one block from memory that ends where the block does."""
@@ -54,7 +56,9 @@ class RecordingEncoder:
     insertions: int
     evictions: int
     holds_memory: bool
-    def encode_block(self, fields: Iterable[tuple[bytes, bytes] | tuple[bytes, bytes, int]], index: bool = False) -> bytes:
+    def encode_block(
+        self, fields: Iterable[tuple[bytes, bytes] | tuple[bytes, bytes, int]], index: bool = False
+    ) -> bytes:
         """Encodes (name, value, flags); with `index` every literal that may joins the table."""
     def encode_own(self, name: bytes, value: bytes, index: bool) -> bytes:
         """A block of one field that pygw makes itself."""

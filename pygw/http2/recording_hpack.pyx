@@ -90,14 +90,18 @@ cdef class RecordingDecoder(HpackDecoder):
         return self.seen
 
     @property
+    def scratch_octets(self):
+        return self.scratch_capacity
+
+    @property
     def holds_memory(self):
         return self.fields != NULL or self.scratch != NULL or self.table.ring != NULL or self.table.memory.first != NULL
 
     def repeat_decode(self, bytes block, Py_ssize_t rounds):
-        cdef Py_ssize_t i
+        cdef Py_ssize_t _round
         cdef const uint8_t* octets = block
         cdef Py_ssize_t length = len(block)
-        for i in range(rounds):
+        for _round in range(rounds):
             if self.decode(octets, length) != DECODED:
                 raise ValueError(self.error.decode())
 
@@ -187,10 +191,10 @@ cdef class RecordingEncoder(HpackEncoder):
 
     def repeat_relay(self, RecordingDecoder decoder, Py_ssize_t rounds):
         cdef Buffer out
-        cdef Py_ssize_t i, round
+        cdef Py_ssize_t i, _round
         zero_buffer(&out)
         try:
-            for round in range(rounds):
+            for _round in range(rounds):
                 out.length = 0
                 self.start_block(&out)
                 for i in range(decoder.field_count):
@@ -237,20 +241,20 @@ def huffman_decode(bytes octets):
 
 def repeat_huffman_decode(bytes octets, Py_ssize_t rounds):
     cdef uint8_t* target = <uint8_t*>malloc(huffman_decoded_bound(len(octets)))
-    cdef Py_ssize_t i
+    cdef Py_ssize_t _round
     if target == NULL:
         raise MemoryError()
-    for i in range(rounds):
+    for _round in range(rounds):
         _huffman_decode(octets, len(octets), target)
     free(target)
 
 
 def repeat_huffman_encode(bytes octets, Py_ssize_t rounds):
     cdef uint8_t* target = <uint8_t*>malloc(max(huffman_length(octets, len(octets)), 1))
-    cdef Py_ssize_t i
+    cdef Py_ssize_t _round
     if target == NULL:
         raise MemoryError()
-    for i in range(rounds):
+    for _round in range(rounds):
         _huffman_encode(octets, len(octets), target)
     free(target)
 
