@@ -1,0 +1,76 @@
+# limits.pxd: what one peer may make us do for nothing (RFC 9113 §10.5), as budgets of one connection.
+#
+# The engine knows no time and no load of the machine, only work: each frame that relays nothing is charged to
+# a budget, and useful work gives something back: DATA relayed either way, streams opened, calls completed. So
+# a long bulk stream pays for its PINGs and WINDOW_UPDATEs by its DATA, and a flood pays with nothing. On top,
+# replenish() gives back a share each second, so that a quiet connection may live for ever. A budget that is
+# spent ends the connection with ENHANCE_YOUR_CALM. The numbers and their reasons: limits.pyx.
+
+from libc.stdint cimport int32_t, uint32_t
+
+cdef struct Limits:
+    uint32_t max_header_block
+    uint32_t max_continuations
+    uint32_t max_interim_responses
+    uint32_t max_blocked_output
+    int32_t flood_control_frames
+    int32_t flood_settings_frames
+    int32_t flood_rapid_resets
+    int32_t flood_provoked_resets
+    int32_t flood_refused_streams
+
+cdef struct Budgets:             # what is left of each
+    int32_t control_frames
+    int32_t settings_frames
+    int32_t rapid_resets
+    int32_t provoked_resets
+    int32_t refused_streams
+
+cdef enum:
+    # Frames that a peer may send for one that relays something. gRPC-core and grpc-go answer a DATA frame with up
+    # to two WINDOW_UPDATEs and a PING that measures bandwidth; many clients open a stream with a WINDOW_UPDATE.
+    REFUND_DATA = 4
+    REFUND_STREAM = 4
+    REFUND_CALL = 8
+
+# Reads the int attributes of `source` that are named as the members of Limits; what it lacks (all, where it is
+# None) has its default. Raises TypeError or ValueError with the name.
+cdef int read_limits(object source, Limits* limits) except -1
+
+cdef inline void fill_budgets(Budgets* budgets, const Limits* limits) noexcept:
+    budgets.control_frames = limits.flood_control_frames
+    budgets.settings_frames = limits.flood_settings_frames
+    budgets.rapid_resets = limits.flood_rapid_resets
+    budgets.provoked_resets = limits.flood_provoked_resets
+    budgets.refused_streams = limits.flood_refused_streams
+
+# False: there was nothing left.
+cdef inline bint spend(int32_t* budget) noexcept:
+    budget[0] -= 1
+    return budget[0] >= 0
+
+cdef inline void refund(int32_t* budget, int32_t amount, int32_t limit) noexcept:
+    budget[0] = budget[0] + amount if budget[0] < limit - amount else limit
+
+cdef inline void refund_data(Budgets* budgets, const Limits* limits) noexcept:
+    refund(&budgets.control_frames, REFUND_DATA, limits.flood_control_frames)
+
+cdef inline void refund_stream(Budgets* budgets, const Limits* limits) noexcept:
+    refund(&budgets.control_frames, REFUND_STREAM, limits.flood_control_frames)
+
+cdef inline void refund_call(Budgets* budgets, const Limits* limits) noexcept:
+    refund(&budgets.control_frames, REFUND_CALL, limits.flood_control_frames)
+    refund(&budgets.rapid_resets, 1, limits.flood_rapid_resets)
+    refund(&budgets.provoked_resets, 1, limits.flood_provoked_resets)
+    refund(&budgets.refused_streams, 1, limits.flood_refused_streams)
+
+cdef inline int32_t share(int32_t limit, int32_t parts, uint32_t seconds) noexcept:
+    # Rounded up, so that the smallest budget comes back too; no more than `parts` seconds count.
+    return (limit + parts - 1) // parts * <int32_t>(seconds if seconds < <uint32_t>parts else parts)
+
+cdef inline void refund_time(Budgets* budgets, const Limits* limits, uint32_t seconds) noexcept:
+    refund(&budgets.control_frames, share(limits.flood_control_frames, 2, seconds), limits.flood_control_frames)
+    refund(&budgets.settings_frames, share(limits.flood_settings_frames, 10, seconds), limits.flood_settings_frames)
+    refund(&budgets.rapid_resets, share(limits.flood_rapid_resets, 4, seconds), limits.flood_rapid_resets)
+    refund(&budgets.provoked_resets, share(limits.flood_provoked_resets, 8, seconds), limits.flood_provoked_resets)
+    refund(&budgets.refused_streams, share(limits.flood_refused_streams, 4, seconds), limits.flood_refused_streams)
