@@ -14,7 +14,7 @@ from typing import Any
 @cache
 def _library() -> tuple[Any, Any]:
     # Imported late: a gateway without regexes does not pay for it.
-    import re2
+    import re2  # type: ignore[import-untyped]
 
     options = re2.Options()
     options.log_errors = False

@@ -56,7 +56,7 @@ def compile_image(config: GatewayConfig, seed: bytes | None = None) -> Image:
 
 
 def precedence(route: RouteConfig) -> tuple[bool, float, str, str]:
-    """Sorts routes by age, then by `namespace/name`; one without a valid creationTimestamp is newer than any with one."""
+    """Sorts routes by age, then by `namespace/name`; without a valid creationTimestamp one is newer than any with."""
     created = _seconds(route.created)
     return (created is None, created or 0.0, f"{route.namespace}/{route.name}", route.kind)
 

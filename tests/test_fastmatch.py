@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
-from tests.doubles import reference_match
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +18,7 @@ from pygw.model import (
     RuleConfig,
 )
 from pygw.tables import compile_image
+from tests.doubles import reference_match
 
 EXAMPLES = int(os.environ.get("PYGW_EXAMPLES", "300"))
 
