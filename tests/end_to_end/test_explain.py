@@ -118,7 +118,7 @@ def test_explain_agrees_with_the_relay(seed: int, tmp_path: Path) -> None:
     assert [answer["id"] for answer in answers] == list(range(500))
 
     with ExitStack() as stack:
-        ports = {f"default/{name}": stack.enter_context(h2_server(_names_itself(name))) for name in names}
+        ports = {f"default/{name}": stack.enter_context(h2_server(names_itself(name))) for name in names}
         gateway = stack.enter_context(Gateway(folder, resolve=ports, workers=1))
         client = stack.enter_context(H2Client(gateway.port))
         made = [make(client, question) for question in questions]
@@ -131,7 +131,7 @@ def test_explain_agrees_with_the_relay(seed: int, tmp_path: Path) -> None:
     assert len(set(made)) > len(names) / 2  # the requests do reach many rules
 
 
-def _names_itself(name: str) -> Answer:
+def names_itself(name: str) -> Answer:
     def answer(peer: H2Peer, stream: Stream) -> None:
         fields = [*GRPC_RESPONSE, (SERVED_BY.encode(), name.encode()), (b"grpc-status", b"0")]
         peer.send_headers(stream.stream_id, fields, end_stream=True)
@@ -150,7 +150,7 @@ def test_100_000_requests_within_a_minute(tmp_path: Path) -> None:
     assert time.monotonic() - started < 60.0
 
 
-def test_a_bad_line_names_itself(tmp_path: Path) -> None:
+def test_a_bad_linenames_itself(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(GATEWAY)
     done = subprocess.run(
         [sys.executable, "-m", "pygw", "explain", "--batch", "-f", str(tmp_path)],

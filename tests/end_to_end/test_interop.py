@@ -67,6 +67,7 @@ def interop_gateway(server_port: int, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.mark.parametrize("case", CASES)
 def test_interop(case: str, server_port: int, interop_gateway: Gateway) -> None:
+    client = go_tool("interop_client")
     for port in (server_port, interop_gateway.port):
-        done = run(go_tool("interop_client"), "-server_host", "127.0.0.1", "-server_port", str(port), "-test_case", case)
+        done = run(client, "-server_host", "127.0.0.1", "-server_port", str(port), "-test_case", case)
         assert done.returncode == 0, f"port {port} of {server_port} (direct): {done.stderr}"
