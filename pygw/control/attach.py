@@ -140,7 +140,7 @@ def _allows(listener: Listener, route: Object, parent: Parent, parents: Parents)
 def _refusal(listeners: list[Listener], route: Object, parent: str) -> str:
     kind, namespace = route["kind"], route["metadata"]["namespace"]
     if not any(kind in listener.kinds for listener in listeners):
-        kinds = sorted({kind for listener in listeners for kind in listener.kinds})
-        return f"no listener of {parent} takes a {kind}; they take {', '.join(kinds) or 'no kind of route'}"
+        takes = [f"{listener.name}: {listener.fault or ', '.join(listener.kinds)}" for listener in listeners]
+        return f"no listener of {parent} takes a {kind} ({'; '.join(takes)})"
     rules = ", ".join(f"{listener.name}: {listener.namespaces}" for listener in listeners)
     return f"no listener of {parent} allows routes from namespace {namespace} (allowedRoutes.namespaces of {rules})"

@@ -24,6 +24,15 @@ from .status import BindFailures, Status, class_status, gateway_status, route_st
 
 CONTROLLER_NAME = "pygw.dev/gateway-controller"
 
+# Where in a Gateway or one of its listeners the fault of a condition stands, by its reason.
+_PATHS = {
+    "UnsupportedProtocol": ".protocol",
+    "UnsupportedValue": ".allowedRoutes.namespaces",
+    "InvalidRouteKinds": ".allowedRoutes.kinds",
+    "UnsupportedAddress": ".addresses",
+    "InvalidParameters": ".infrastructure.parametersRef",
+}
+
 StatusKey = tuple[str, str, str]  # kind, namespace ("" for GatewayClass), name
 
 
@@ -319,11 +328,12 @@ def _gateway_problems(gateways: Gateways) -> list[Problem]:
         for index, listener in enumerate(gateway.parent.listeners):
             for condition in (listener.accepted, listener.resolved_refs):
                 if not condition.is_true:
-                    path = f"spec.listeners[{index}]"
+                    path = f"spec.listeners[{index}]{_PATHS.get(condition.reason, '')}"
                     found.append(problem(gateway.item, "error", path, condition.reason, condition.message))
         accepted = gateway.accepted
         if not accepted.is_true and accepted.reason != "ListenersNotValid":
-            found.append(problem(gateway.item, "error", "spec", accepted.reason, accepted.message))
+            path = f"spec{_PATHS.get(accepted.reason, '')}"
+            found.append(problem(gateway.item, "error", path, accepted.reason, accepted.message))
         if gateway.address_fault:
             found.append(
                 problem(gateway.item, "warning", "spec.addresses", "AddressNotAssigned", gateway.address_fault)

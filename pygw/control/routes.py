@@ -155,7 +155,8 @@ def _rule(rule: dict[str, Any], index: int, findings: _Findings) -> RuleConfig |
         for where, message in faults:
             findings.note("error", where, "UnsupportedValue", message)
         findings.lost_rules += 1
-        findings.dropped.append(f"Dropped Rule {index}: {'; '.join(message for _, message in faults)}")
+        texts = [f"{where.removeprefix(path + '.')}: {message}" for where, message in faults]
+        findings.dropped.append(f"Dropped Rule {index}: {'; '.join(texts)}")
         return None
     return RuleConfig(
         index=index,
@@ -268,7 +269,7 @@ def _is_regex(match: dict[str, Any], path: str, faults: list[tuple[str, str]]) -
 def _check_pattern(pattern: str | None, path: str, faults: list[tuple[str, str]]) -> None:
     fault = None if pattern is None else regex_fault(pattern)
     if fault is not None:
-        faults.append((path, f"{path.removeprefix('spec.')} is not a valid regular expression: {fault}"))
+        faults.append((path, f"not a valid regular expression (RE2): {fault}"))
 
 
 Compiler = Callable[[Object, Targets], CompiledRoute]

@@ -15,7 +15,7 @@ from . import conditions
 from .attach import Attachments
 from .cluster_state import Object
 from .conditions import Condition
-from .gateways import MAX_ADDRESSES, SUPPORTED_FEATURES, Gateway, GatewayClass, listeners_verdict
+from .gateways import SUPPORTED_FEATURES, Gateway, GatewayClass, listeners_verdict
 from .listeners import Listener
 from .references import GATEWAY_GROUP
 from .routes import CompiledRoute
@@ -134,7 +134,7 @@ def gateway_status(
     )
     status["listeners"] = listeners
     if shown:
-        status["addresses"] = [_address(value) for value in shown[:MAX_ADDRESSES]]
+        status["addresses"] = [_address(value) for value in shown]
     return status
 
 
