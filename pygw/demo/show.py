@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
+from pygw.demo.backend import ExampleBackend
 from pygw.demo.gateway import GatewayProcess
-from pygw.demo.greeter import GreeterBackend
 from pygw.demo.tour import Tour
 from pygw.errors import StartError
 
@@ -33,7 +33,7 @@ def show(stay: bool) -> int:
 def _show(stack: ExitStack, stay: bool) -> int:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pygw-demo-")))
     config = _copy_of_config(folder)
-    backends = [stack.enter_context(GreeterBackend(name)) for name in BACKEND_NAMES]
+    backends = [stack.enter_context(ExampleBackend(name)) for name in BACKEND_NAMES]
     for backend in backends:
         _say(f"backend {backend.name} on 127.0.0.1:{backend.port}")
     resolve = [f"demo/{backend.name}:50051=127.0.0.1:{backend.port}" for backend in backends]

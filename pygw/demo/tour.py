@@ -14,7 +14,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from pygw.demo.greeter import SERVED_BY, HelloReply, HelloRequest
+from pygw.demo.backend import SERVED_BY
+from pygw.demo.services import GREETER, message_class, pool_of
+
+POOL = pool_of([GREETER])
+HelloRequest = message_class(POOL, GREETER, GREETER.request)
+HelloReply = message_class(POOL, GREETER, GREETER.reply)
 
 CALL_TIMEOUT = 5.0  # seconds; a call on loopback takes about a millisecond
 WEIGHTED_CALLS = 100
