@@ -141,6 +141,6 @@ def _refusal(listeners: list[Listener], route: Object, parent: str) -> str:
     kind, namespace = route["kind"], route["metadata"]["namespace"]
     if not any(kind in listener.kinds for listener in listeners):
         takes = [f"{listener.name}: {listener.fault or ', '.join(listener.kinds)}" for listener in listeners]
-        return f"no listener of {parent} takes a {kind} ({'; '.join(takes)})"
+        return f"no listener of {parent} takes routes of kind {kind} ({'; '.join(takes)})"
     rules = ", ".join(f"{listener.name}: {listener.namespaces}" for listener in listeners)
     return f"no listener of {parent} allows routes from namespace {namespace} (allowedRoutes.namespaces of {rules})"

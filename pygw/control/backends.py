@@ -77,6 +77,8 @@ class Targets:
         if is_external(service):
             if not self.allow_external_names:  # CVE-2021-25740
                 return "UnsupportedProtocol", f"Service {namespace}/{name} is of type ExternalName; not allowed"
+            if not (service.get("spec") or {}).get("externalName"):
+                return "BackendNotFound", f"Service {namespace}/{name} is of type ExternalName and has no externalName"
             if not (service.get("spec") or {}).get("ports"):
                 return None, ""
         entry = service_port(service, port)
@@ -130,7 +132,13 @@ def backend_of(
     collector = _Endpoints(entry or {"port": port}, _first_family(service))
     for item in slices or ():
         collector.take(item)
-    return BackendConfig(key, namespace, name, port, endpoints=collector.merged()), collector.problems
+    backend = BackendConfig(key, namespace, name, port, endpoints=collector.merged())
+    if file_mode and not backend.endpoints and not collector.problems:
+        # Nothing will change that by itself, as it would in a cluster.
+        message = f"none of its EndpointSlices has a ready endpoint for port {port}, so calls to it get 14 UNAVAILABLE"
+        name_ = object_name("Service", namespace, name)
+        collector.problems.append(Problem("warning", "", 0, name_, "", "NoReadyEndpoint", message))
+    return backend, collector.problems
 
 
 def _to_host(key: str, target: tuple[str, str, int], host: Override) -> BackendConfig:

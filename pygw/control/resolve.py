@@ -19,7 +19,7 @@ from .incremental import ROUTE_KINDS, Changes, Memory, RouteKey, RouteMemo, take
 from .problems import Problem
 from .references import Grants
 from .routes import COMPILERS, CompiledRoute, Dependency, problem
-from .slices import Slices
+from .slices import SERVICE_NAME_LABEL, Slices
 from .status import BindFailures, Status, class_status, gateway_status, route_status, route_verdicts
 
 CONTROLLER_NAME = "pygw.dev/gateway-controller"
@@ -90,6 +90,8 @@ def resolve(state: ClusterState, options: ResolveOptions) -> Resolution:
         _count(memo, served, by_listener, attached, routes, used)
     backends, backend_problems = _resolve_backends(memory, changes, options, used)
     problems.extend(backend_problems)
+    if options.file_mode:
+        problems.extend(_stray_slices(memory))
 
     earlier = {key: status for key, status in (previous.statuses if previous else {}).items() if key[0] == "Gateway"}
     for name, class_ in gateways.classes.items():
@@ -216,7 +218,8 @@ def _route(
     key = (item["kind"], item["metadata"]["namespace"], item["metadata"]["name"])
     before = options.previous.statuses.get(key) if options.previous is not None else None
     status = route_status(item, attachments, compiled, options.controller_name, options.now, before)
-    return RouteMemo(item, compiled, attachments, status, _route_problems(item, attachments, compiled))
+    problems = _route_problems(item, attachments, compiled, options.file_mode)
+    return RouteMemo(item, compiled, attachments, status, problems)
 
 
 def _says_the_same(old: Object, new: Object) -> bool:
@@ -228,18 +231,22 @@ def _says_the_same(old: Object, new: Object) -> bool:
 
 
 def _route_problems(
-    item: Object, attachments: Attachments, compiled: CompiledRoute | None
+    item: Object, attachments: Attachments, compiled: CompiledRoute | None, file_mode: bool
 ) -> tuple[Problem, ...]:
-    found = [
-        problem(item, "error", f"spec.parentRefs[{index}]", "NoMatchingParent", message)
-        for index, message in attachments.unknown
-    ]
+    found: list[Problem] = []
+    if file_mode:  # in a cluster, what names no Gateway of ours is none of our business
+        found += [
+            problem(item, "error", f"spec.parentRefs[{index}]", "NoMatchingParent", message)
+            for index, message in attachments.unknown
+        ]
+        if not item["spec"].get("parentRefs"):
+            found.append(problem(item, "warning", "spec", "NoParent", "there are no parentRefs, so nothing serves it"))
     for attachment in attachments.ours:
         accepted = route_verdicts(attachment.refusal, compiled)[0]
         if attachment.refusal is not None:
             path = f"spec.parentRefs[{attachment.index}]"
             found.append(problem(item, "error", path, accepted.reason, accepted.message))
-    if attachments.ours and compiled is not None:
+    if compiled is not None and (attachments.ours or found):
         found.extend(compiled.problems)
     return tuple(found)
 
@@ -292,6 +299,19 @@ def _resolve_backends(
     # Two ports of one Service find the same fault in an EndpointSlice.
     problems = {(one.object, one.path, one.message): one for _, found in resolved.values() for one in found}
     return {backend.key: backend for backend, _ in resolved.values()}, list(problems.values())
+
+
+def _stray_slices(memory: Memory) -> list[Problem]:
+    """EndpointSlices that belong to no Service: in a file a forgotten label, in a cluster somebody's own affair."""
+    slices, owners = memory.snapshot.objects["EndpointSlice"], memory.slices.owners
+    if len(owners) == len(slices):
+        return []
+    message = f"the label {SERVICE_NAME_LABEL} is missing, so its endpoints belong to no Service"
+    return [
+        problem(slices[key], "warning", "metadata.labels", "EndpointIgnored", message)
+        for key in sorted(slices)
+        if key not in owners
+    ]
 
 
 def _counts(gateway: Gateway, attached: dict[ListenerKey, int]) -> dict[str, int]:

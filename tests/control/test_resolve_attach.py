@@ -14,8 +14,10 @@ from tests.doubles.objects import (
     message,
     namespace,
     parent_of,
+    ref,
     resolve_items,
     route,
+    rule,
     service,
 )
 
@@ -149,7 +151,7 @@ def test_an_http_route_is_refused_and_said_to_be():
     resolution = resolve_items(gateway(), route(kind="HTTPRoute"))
     parent = resolution.statuses["HTTPRoute", "default", "r"]["parents"][0]
     assert conditions(parent) == {"Accepted": ("False", "NotAllowedByListeners")}
-    assert "takes a HTTPRoute" in message(parent, "Accepted")
+    assert "takes routes of kind HTTPRoute" in message(parent, "Accepted")
     assert [problem.object for problem in resolution.problems] == ["HTTPRoute default/r"]
 
 
@@ -176,6 +178,19 @@ def test_a_parent_that_is_not_there_gets_no_entry(reference, says):
     assert ("GRPCRoute", "default", "r") not in resolution.statuses
     assert says in resolution.problems[0].message
     assert resolution.problems[0].path == "spec.parentRefs[0]"
+    # In a cluster such routes are another implementation's, or wait for their Gateway.
+    items = [gateway_class(), gateway(), route(parents=[reference])]
+    assert resolve_items(*items, file_mode=False, gateway_addresses=("192.0.2.1",)).problems == []
+
+
+def test_the_rules_of_a_route_without_a_gateway_are_judged_all_the_same():
+    resolution = resolve_items(route(rule(ref("missing"))))
+    assert [problem.path for problem in resolution.problems] == ["spec.parentRefs[0]", "spec.rules[0].backendRefs[0]"]
+
+
+def test_a_route_without_parents():
+    resolution = resolve_items(gateway(), route(parents=[]), service())
+    assert [problem.reason for problem in resolution.problems] == ["NoParent"]
 
 
 def test_a_parent_of_another_controller_is_left_alone():

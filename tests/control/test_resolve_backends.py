@@ -140,7 +140,26 @@ class TestDns:
         assert conditions(parent_of(resolution))["ResolvedRefs"] == ("True", "ResolvedRefs")  # no endpoint yet
 
     def test_an_empty_slice_is_a_slice(self):
-        assert backend(resolve_items(gateway(), route(), service(), endpoint_slice())).dns == ()
+        items = [gateway_class(), gateway(), route(), service(), endpoint_slice()]
+        resolution = resolve_items(*items)
+        assert backend(resolution).dns == ()
+        assert [(one.object, one.reason) for one in resolution.problems] == [
+            ("Service default/echo", "NoReadyEndpoint")
+        ]
+        assert resolve_items(*items, file_mode=False, gateway_addresses=("192.0.2.1",)).problems == []
+
+    def test_a_slice_without_the_label_of_a_service(self):
+        stray = endpoint_slice(endpoint("10.0.0.1"))
+        del stray["metadata"]["labels"]
+        resolution = resolve_items(gateway(), route(), service(), stray)
+        assert backend(resolution).dns
+        assert [(one.object, one.path) for one in resolution.problems] == [
+            ("EndpointSlice default/echo-1", "metadata.labels")
+        ]
+
+    def test_an_external_name_without_a_name(self):
+        resolution = resolve_items(gateway(), route(), service("echo", type="ExternalName"))
+        assert backend_ref(resolution).reason == "BackendNotFound"
 
     @pytest.mark.parametrize("ports", [[50051], []])
     def test_external_name(self, ports):
