@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import conditions
-from .cluster_state import Object
-from .conditions import Condition
-from .gateways import Parent
-from .hostnames import intersects
-from .listeners import Listener
-from .references import GATEWAY_GROUP
-from .selectors import selects
+from pygw.control import conditions
+from pygw.control.cluster_state import Object
+from pygw.control.conditions import Condition
+from pygw.control.gateways import Parent
+from pygw.control.hostnames import intersects
+from pygw.control.listeners import Listener
+from pygw.control.references import GATEWAY_GROUP
+from pygw.control.selectors import selects
 
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 

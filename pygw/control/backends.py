@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..model import BackendConfig
-from .cluster_state import Object
-from .problems import Problem, object_name
-from .references import GATEWAY_GROUP, Grants
+from pygw.control.cluster_state import Object
+from pygw.control.problems import Problem, object_name
+from pygw.control.references import GATEWAY_GROUP, Grants
+from pygw.model import BackendConfig
 
 Override = tuple[str, int]  # host name or IP address, port
 Overrides = Mapping[tuple[str, str, int], Override]  # by (namespace, name, port) of the Service

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..model import HeaderModifier, MirrorConfig
-from .backends import Target
+from pygw.control.backends import Target
+from pygw.model import HeaderModifier, MirrorConfig
 
 # What a modifier may not touch: gRPC's own protocol (every "grpc-" name, te, content-type), where the call goes (host)
 # and the framing of the message (RFC 9113 §8.2.2 and content-length, §8.1.1). Pseudo-headers start with ":".

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 
-from . import conditions
-from .cluster_state import ClusterState, Object
-from .conditions import Condition
-from .listeners import Listener, judge_listeners
-from .references import GATEWAY_GROUP
+from pygw.control import conditions
+from pygw.control.cluster_state import ClusterState, Object
+from pygw.control.conditions import Condition
+from pygw.control.listeners import Listener, judge_listeners
+from pygw.control.references import GATEWAY_GROUP
 
 # What GatewayClass status.supportedFeatures claims; sorted, as the specification demands.
 SUPPORTED_FEATURES = (

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..model import BackendConfig
-from .attach import Attachments, Parents
-from .cluster_state import ClusterState, Key, Object
-from .problems import Problem
-from .references import Grants
-from .routes import CompiledRoute
-from .slices import Slices
-from .status import Status
+from pygw.control.attach import Attachments, Parents
+from pygw.control.cluster_state import ClusterState, Key, Object
+from pygw.control.problems import Problem
+from pygw.control.references import Grants
+from pygw.control.routes import CompiledRoute
+from pygw.control.slices import Slices
+from pygw.control.status import Status
+from pygw.model import BackendConfig
 
 RouteKey = tuple[str, str, str]  # kind, namespace, name
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import conditions
-from .cluster_state import Object
-from .conditions import Condition
-from .references import GATEWAY_GROUP
-from .selectors import selector_fault
+from pygw.control import conditions
+from pygw.control.cluster_state import Object
+from pygw.control.conditions import Condition
+from pygw.control.references import GATEWAY_GROUP
+from pygw.control.selectors import selector_fault
 
 # The route kinds that a listener of a protocol can serve. A protocol that is missing here is unsupported: TLS
 # listeners and HTTPRoute join by an entry each.
@@ -22,7 +22,7 @@ ROUTE_KINDS_OF_PROTOCOL = {"HTTP": ("GRPCRoute",)}
 
 # Protocols that can share a port with each other, told apart by name (Host, SNI). Others want the port alone;
 # UDP is another port space altogether.
-_SHARING = ({"HTTP"}, {"HTTPS", "TLS"}, {"TCP"}, {"UDP"})
+_SHARING = (frozenset({"HTTP"}), frozenset({"HTTPS", "TLS"}), frozenset({"TCP"}), frozenset({"UDP"}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,8 @@ def _with_conflict(listener: Listener, neighbours: list[Listener]) -> Listener:
     return listener
 
 
-def _family(protocol: str) -> set[str]:
-    return next((family for family in _SHARING if protocol in family), set())
+def _family(protocol: str) -> frozenset[str]:
+    return next((family for family in _SHARING if protocol in family), frozenset())
 
 
 def _protocols_conflict(one: Listener, other: Listener) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .cluster_state import Object
+from pygw.control.cluster_state import Object
 
 GATEWAY_GROUP = "gateway.networking.k8s.io"
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ..model import BackendConfig, GatewayConfig, ListenerConfig, RouteConfig
-from .attach import Attachments, ListenerKey, Parents, attach, collect_parents
-from .backends import Override, Targets, backend_of
-from .cluster_state import ClusterState, Object
-from .gateways import Gateway, Gateways, judge_gateways
-from .incremental import ROUTE_KINDS, Changes, Memory, RouteKey, RouteMemo, take_snapshot
-from .problems import Problem
-from .references import Grants
-from .routes import COMPILERS, CompiledRoute, Dependency, problem
-from .slices import SERVICE_NAME_LABEL, Slices
-from .status import BindFailures, Status, class_status, gateway_status, route_status, route_verdicts
+from pygw.control.attach import Attachments, ListenerKey, Parents, attach, collect_parents
+from pygw.control.backends import Override, Targets, backend_of
+from pygw.control.cluster_state import ClusterState, Object
+from pygw.control.gateways import Gateway, Gateways, judge_gateways
+from pygw.control.incremental import ROUTE_KINDS, Changes, Memory, RouteKey, RouteMemo, take_snapshot
+from pygw.control.problems import Problem
+from pygw.control.references import Grants
+from pygw.control.routes import COMPILERS, CompiledRoute, Dependency, problem
+from pygw.control.slices import SERVICE_NAME_LABEL, Slices
+from pygw.control.status import BindFailures, Status, class_status, gateway_status, route_status, route_verdicts
+from pygw.model import BackendConfig, GatewayConfig, ListenerConfig, RouteConfig
 
 CONTROLLER_NAME = "pygw.dev/gateway-controller"
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ..model import BackendRefConfig, HeaderMatch, MatchConfig, RouteConfig, RuleConfig
-from ..regex import check as regex_fault
-from . import conditions
-from .backends import Target, Targets
-from .cluster_state import Object
-from .conditions import Condition
-from .filters import Filters, read_filters
-from .problems import Problem, object_name
+from pygw.control import conditions
+from pygw.control.backends import Target, Targets
+from pygw.control.cluster_state import Object
+from pygw.control.conditions import Condition
+from pygw.control.filters import Filters, read_filters
+from pygw.control.problems import Problem, object_name
+from pygw.model import BackendRefConfig, HeaderMatch, MatchConfig, RouteConfig, RuleConfig
+from pygw.regex import check as regex_fault
 
 UNIMPLEMENTED = 12
 UNAVAILABLE = 14

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .cluster_state import Key, Object
+from pygw.control.cluster_state import Key, Object
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import conditions
-from .attach import Attachments
-from .cluster_state import Object
-from .conditions import Condition
-from .gateways import SUPPORTED_FEATURES, Gateway, GatewayClass, listeners_verdict
-from .listeners import Listener
-from .references import GATEWAY_GROUP
-from .routes import CompiledRoute
+from pygw.control import conditions
+from pygw.control.attach import Attachments
+from pygw.control.cluster_state import Object
+from pygw.control.conditions import Condition
+from pygw.control.gateways import SUPPORTED_FEATURES, Gateway, GatewayClass, listeners_verdict
+from pygw.control.listeners import Listener
+from pygw.control.references import GATEWAY_GROUP
+from pygw.control.routes import CompiledRoute
 
 Status = dict[str, Any]
 
