@@ -40,7 +40,6 @@ from .frame_reader cimport (
     READ_BLOCK,
     READ_DATA,
     READ_DATA_HEAD,
-    READ_ERROR,
     READ_FRAME,
     READ_MORE,
     READ_PREFACE,
@@ -205,8 +204,8 @@ cdef class Connection(ConnectionSender):
             return True
         return stream_id >= self.next_stream_id if self.is_client else stream_id > self.last_peer_stream_id
 
-    # A frame (not one that opens a stream, not PRIORITY) for a stream that is not open. `data_octets` of flow-controlled
-    # payload come with it; -1: it is of a kind that may come on any closed stream.
+    # A frame (not one that opens a stream, not PRIORITY) for a stream that is not open. `data_octets` of
+    # flow-controlled payload come with it; -1: it is of a kind that may come on any closed stream.
     cdef int take_closed(self, uint32_t stream_id, int64_t data_octets) except -1:
         if stream_id > self.ignore_above:
             return self.charge() if data_octets <= 0 else 0
@@ -464,8 +463,8 @@ cdef class Connection(ConnectionSender):
                 return "SETTINGS_MAX_FRAME_SIZE out of bounds (RFC 9113 6.5.2)"
             self.peer_max_frame_size = value
         elif setting == SETTINGS_MAX_CONCURRENT_STREAMS:
-            if value > self.peer_max_concurrent_streams:
-                self.stream_available = self.is_client
+            if value > self.peer_max_concurrent_streams and self.is_client:
+                self.stream_available = True
             self.peer_max_concurrent_streams = value
         elif setting == SETTINGS_HEADER_TABLE_SIZE:
             self.encoder.peer_table_size(value)

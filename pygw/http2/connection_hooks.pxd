@@ -34,7 +34,8 @@ cdef class ConnectionHooks:
     cdef int on_trailers(self, Stream* stream, Field* fields, Py_ssize_t count, Field* grpc_status) except -1
     cdef int on_drained(self, Stream* stream, Py_ssize_t octets) except -1
     cdef int on_closed(self, Stream* stream, CloseCause cause, uint32_t code) except -1
-    cdef int on_stream_available(self) except -1          # client end: a stream ended or the limit rose; server end: the last stream ended
+    # Client end: a stream ended or the peer's limit rose. Server end: the last open stream ended.
+    cdef int on_stream_available(self) except -1
     cdef int on_goaway(self, uint32_t last_stream_id, uint32_t code) except -1
     cdef int on_ping_ack(self, uint64_t payload) except -1
     # Server end: these octets, the first that came (at most 256 of them), are not HTTP/2's. Nothing has been sent

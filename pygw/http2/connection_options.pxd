@@ -12,9 +12,9 @@ cdef class ConnectionOptions:
         public uint32_t stream_window              # SETTINGS_INITIAL_WINDOW_SIZE that we announce
         public uint32_t stream_window_max          # credit() lets receive_target grow to this
         public uint32_t connection_window          # raised to this by a WINDOW_UPDATE behind the preface
-        public bint credit_at_receipt              # give the *connection* window back at receipt (client end: one
-                                                   # stalled stream must not stall the others of a shared
-                                                   # connection), else in credit()
+        # Give the *connection* window back at receipt (client end: one stalled stream must not stall the others of a
+        # shared connection), else in credit().
+        public bint credit_at_receipt
         public uint32_t max_header_list_size
         public uint32_t max_header_fields
         public uint32_t header_table_size

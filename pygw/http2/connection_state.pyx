@@ -307,7 +307,8 @@ cdef class ConnectionState(ConnectionHooks):
             self.uncredited += stream.undrained
         stream.undrained = 0
         self.stream_count -= 1
-        self.stream_available = self.is_client or self.stream_count == 0
+        if self.is_client or self.stream_count == 0:
+            self.stream_available = True
 
     # Gives `stream` to leave(). Its memory stays until then.
     cdef void bury(self, Stream* stream) noexcept:

@@ -18,8 +18,7 @@ cdef enum ReadEvent:
     READ_FRAME = 4               # any other frame that is known: `type`, `flags`, `stream_id`, `payload`
     READ_UNKNOWN = 5             # a frame of unknown type; its payload is passed over (§5.5)
     READ_PREFACE = 6             # the client's magic octets are complete
-    READ_BAD_PREFACE = 7         # something else came: `payload_length` octets of it are known to match the magic,
-                                 # the cursor is at the first one that does not
+    READ_BAD_PREFACE = 7         # something else came; `payload_length` octets before the cursor are as in the magic
     READ_ERROR = 8               # a connection error: `error_code`, `error`
 
 cdef enum ReadState:

@@ -18,7 +18,9 @@ from .constants cimport (
 )
 from .wire cimport store_16, store_24, store_32, store_64
 
-cdef inline void store_frame_head(uint8_t* at, uint32_t length, uint8_t type, uint8_t flags, uint32_t stream_id) noexcept:
+cdef inline void store_frame_head(
+    uint8_t* at, uint32_t length, uint8_t type, uint8_t flags, uint32_t stream_id
+) noexcept:
     store_24(at, length)
     at[3] = type
     at[4] = flags

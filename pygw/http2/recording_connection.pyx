@@ -280,8 +280,8 @@ cdef class RecordingConnection(Connection):
     # ===== for benchmarks =====
 
     def measure_receive(self, const uint8_t[::1] data not None, Py_ssize_t rounds):
-        cdef Py_ssize_t i
-        for i in range(rounds):
+        cdef Py_ssize_t _
+        for _ in range(rounds):
             self.receive(&data[0], data.shape[0])
 
 
