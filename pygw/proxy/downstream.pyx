@@ -147,12 +147,9 @@ cdef class Downstream(Peer):
 
     cdef int on_bad_preface(self, const uint8_t* data, Py_ssize_t length) except -1:
         # HTTP/1.x asks in words; anything else (TLS on a cleartext port, noise) is closed without an answer.
-        self.context.counters.downstream_http1 += 1
-        if self.transport is not None:
-            if looks_like_http1(data, length):
-                self.take_output()
-                self.write(<bytes>NEED_HTTP2)
-            self.transport.close()
+        if looks_like_http1(data, length):
+            self.context.counters.downstream_http1 += 1
+            buffer_append(&self.out, NEED_HTTP2, <Py_ssize_t>strlen(NEED_HTTP2))
         return 0
 
     # ===== leaving =====

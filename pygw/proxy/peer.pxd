@@ -17,6 +17,7 @@ cdef class Peer(Connection):
         bint closing                         # close the transport once `out` is written
         bint ping_open                       # our keepalive PING is not answered yet
         uint64_t last_read_us
+        uint64_t replenished_us              # when the flood budgets got their share last
         Timer handshake_timer                # later the keepalive's
         Timer idle_timer
         readonly bytes address               # text of the other end's IP address

@@ -3,7 +3,7 @@
 import logging
 import socket
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ..http2.connection cimport Connection
 from .context cimport (
@@ -47,7 +47,11 @@ cdef class Peer(Connection):
 
     def buffer_updated(self, Py_ssize_t length):
         """Octets were read into the shared buffer."""
-        self.last_read_us = self.context.turn_us = self.context.time_us()
+        cdef uint64_t now = self.context.time_us()
+        self.last_read_us = self.context.turn_us = now
+        if now - self.replenished_us >= 1000000:
+            self.replenish(<uint32_t>min((now - self.replenished_us) // 1000000, 60))
+            self.replenished_us = now
         try:
             self.on_octets(self.context.octets, length)
         except Exception:

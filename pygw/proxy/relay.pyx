@@ -70,7 +70,7 @@ cdef class Relay:
             ordered.append(backend)
         gone = [backend for key, backend in self.backends.items() if key not in kept]
         self.backends = kept
-        self.gate.snapshot = Snapshot(version, table, ordered, table.mirror_count)
+        self.gate.snapshot = Snapshot(version, table, ordered, table.mirror_count())
         for backend in gone:
             backend.update([])
         self.forget_endpoints()

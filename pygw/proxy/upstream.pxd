@@ -12,5 +12,5 @@ cdef class Upstream(Peer):
         object on_settled            # called once: it is ready, or it is gone
 
     cdef int unlist(self) except -1      # the Endpoint gives it no more calls
-    cdef int settle(self) except -1
+    cdef int tell_dialer(self) except -1
     cdef int arm_idle(self) except -1

@@ -45,7 +45,7 @@ cdef class Upstream(Peer):
                 self.failure = str(exception).encode() if exception else b"closed before it sent HTTP/2 SETTINGS"
         self.unlist()
         Peer.connection_lost(self, exception)
-        self.settle()
+        self.tell_dialer()
 
     cdef int unlist(self) except -1:
         if self.is_ready:
@@ -53,7 +53,7 @@ cdef class Upstream(Peer):
             self.endpoint.remove_upstream(self)
         return 0
 
-    cdef int settle(self) except -1:
+    cdef int tell_dialer(self) except -1:
         on_settled = self.on_settled
         if on_settled is not None:
             self.on_settled = None
@@ -76,7 +76,7 @@ cdef class Upstream(Peer):
     cdef int on_ready(self) except -1:
         Peer.on_ready(self)
         self.is_ready = True
-        self.settle()
+        self.tell_dialer()
         if self.endpoint.users == 0:
             self.retire()
         else:
