@@ -2,27 +2,19 @@
 #
 # A RouteTable reads the flat image that pygw/tables.py compiles from a GatewayConfig: no Python object per
 # rule, shared by all workers (a read-only mapping of one memfd). The records lie in the image (image_layout.pxd);
-# Spans are relative to RouteTable.base. Of pygw's data path it knows only field.pxd. The order of decision is that
+# Spans are relative to RouteTable.base; a Request is what match() reads (request_target.pxd). Of pygw's data path it knows only field.pxd. The order of decision is that
 # of the Gateway API's GRPCRouteRule.matches.
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .field cimport Field
 from .image_layout cimport (
-    EDIT_ADD, EDIT_REMOVE, EDIT_SET, BackendRefRecord, EditOperation, EditRecord, ImageHeader, ListRef, MatchRecord,
+    EDIT_ADD, EDIT_REMOVE, EDIT_SET, SECTION_LISTENERS, SECTION_MIRRORS, BackendRefRecord, EditOperation, EditRecord,
+    ImageHeader, ListenerRecord, ListRef, MatchRecord,
     MethodRecord, MirrorRecord, PatternLeafRecord, RuleRecord, Span,
 )
 from .regex_cache cimport RegexSet
-from .request_target cimport Host
-
-cdef struct Request:             # what match() reads; borrowed
-    const uint8_t* authority     # as on the wire; NULL with length 0: none
-    Py_ssize_t authority_length
-    const uint8_t* path
-    Py_ssize_t path_length
-    const Field* fields          # the whole section (pseudo-header fields are skipped by their token)
-    Py_ssize_t field_count
-    bint is_grpc
-    const Field* method          # :method
+from .request_target cimport Host, Request
+from .weighted_picker cimport WeightedPicker
 
 cdef struct Found:
     const RuleRecord* rule       # NULL: nothing matches
@@ -67,9 +59,7 @@ cdef class RouteTable:
         readonly RegexSet regexes
         dict sites               # (address, port) -> index
         bint has_own_addresses
-        int64_t* weights         # state of smooth weighted round robin, one for each BackendRefRecord
-        uint8_t* started         # by rule: whether its state has been put at `phase`
-        uint32_t phase
+        WeightedPicker picker
         HeaderValue* values      # by NameRecord
         uint32_t* present        # the names that the request carries
         uint32_t present_count
@@ -91,14 +81,16 @@ cdef class RouteTable:
     cdef const MirrorRecord* mirrors(self, ListRef list) noexcept
     cdef inline const uint8_t* octets(self, Span span) noexcept:
         return self.base + span.offset
+    # "namespace/gateway/listener" of a Found.listener.
+    cdef inline Span listener_label(self, int listener) noexcept:
+        return (<const ListenerRecord*>(self.base + self.header.sections[SECTION_LISTENERS].offset))[listener].key
+    # How many MirrorRecords the image has.
+    cdef inline Py_ssize_t mirror_count(self) noexcept:
+        return self.header.sections[SECTION_MIRRORS].count
 
     # private from here on
     cdef int open(self, object image) except -1
     cdef int open_regexes(self, RouteTable previous, Py_ssize_t regex_cache) except -1
-    cdef int inherit(self, RouteTable previous) except -1
-    cdef const RuleRecord* same_rule(self, const RuleRecord* rule, RouteTable other) noexcept
-    cdef void start(self, const RuleRecord* rule) noexcept
-    cdef int turn(self, const RuleRecord* rule) noexcept
     cdef void ask(self, Question* question, const Request* request, Py_ssize_t method) noexcept
     cdef uint32_t next_host(self, HostWalk* walk, const Host* host) noexcept
     cdef uint32_t find_host(self, uint32_t scope, const uint8_t* host, Py_ssize_t length) noexcept

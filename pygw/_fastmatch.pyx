@@ -6,46 +6,41 @@
 # the number of headers, then age, name and place (the number of the MatchRecord) do.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
-from .field cimport TOKEN_AUTHORITY, TOKEN_OTHER, TOKEN_UNKNOWN_PSEUDO, Field
+from .field cimport TOKEN_AUTHORITY, TOKEN_UNKNOWN_PSEUDO, Field
 from .image_check cimport check_image
 from .image_index cimport (
-    Walk, hash_method, hash_octets, hash_pair, hash_rule, mix, span_is, walk_next, walk_start,
+    Walk, hash_method, hash_octets, hash_pair, mix, span_is, walk_next, walk_start,
 )
 from .image_layout cimport *
+from .python_request cimport PythonRequest
 from .regex_cache cimport DecisionCache, RegexSet
-from .request_target cimport Host, read_host, split_path
+from .request_target cimport Host, Request, read_host, split_path
+from .weighted_picker cimport open_picker
 
 from .local_address import canonical_address
-
-cdef enum:
-    LONGEST_PHASE = 1024         # picks that a state is moved on at its first use, at most
 
 
 cdef class RouteTable:
 
     def __cinit__(self, image, RouteTable previous=None, phase=0, regex_cache=4096):
         self.open(image)
-        self.phase = phase
         self.values = <HeaderValue*>calloc(self.header.sections[SECTION_NAMES].count + 1, sizeof(HeaderValue))
         self.present = <uint32_t*>calloc(self.header.sections[SECTION_NAMES].count + 1, sizeof(uint32_t))
-        self.weights = <int64_t*>calloc(self.header.sections[SECTION_REFS].count + 1, sizeof(int64_t))
-        self.started = <uint8_t*>calloc(self.header.sections[SECTION_RULES].count + 1, 1)
-        if self.values == NULL or self.present == NULL or self.weights == NULL or self.started == NULL:
+        if self.values == NULL or self.present == NULL:
             raise MemoryError()
         self.open_regexes(previous, regex_cache)
+        self.picker = open_picker(self.owner, self.base, phase)
         if previous is not None:
-            self.inherit(previous)
+            self.picker.inherit(previous.picker)
 
     def __dealloc__(self):
         free(self.values)
         free(self.present)
-        free(self.weights)
-        free(self.started)
         free(self.field_names)
         free(self.joined)
         if self.base != NULL:
@@ -482,136 +477,39 @@ cdef class RouteTable:
     cdef HeaderValue* value_of(self, uint32_t name) noexcept:
         return &self.values[name] if self.values[name].request == self.request_count else NULL
 
-    # --- pick ---
-
     cdef int pick(self, const RuleRecord* rule) noexcept:
-        if not self.started[rule.picker]:
-            self.start(rule)
-        return self.turn(rule)
-
-    # Smooth weighted round robin, as nginx does it: every backend gains its weight, the one that has most is
-    # picked and pays the sum. Over any run of picks shares differ from the weights by less than one call or two.
-    cdef int turn(self, const RuleRecord* rule) noexcept:
-        cdef const BackendRefRecord* ref = self.refs(rule)
-        cdef int64_t* weights = self.weights + rule.refs.first
-        cdef int64_t total = 0
-        cdef int best = -1
-        cdef uint32_t i
-        for i in range(rule.refs.count):
-            if ref[i].weight == 0:
-                continue
-            total += ref[i].weight
-            weights[i] += ref[i].weight
-            if best < 0 or weights[i] > weights[best]:
-                best = <int>i
-        if best >= 0:
-            weights[best] -= total
-        return best
-
-    # Puts a new state `phase` picks on, lest all workers begin with the same backend. After `period` picks a
-    # state is back where it was; a phase beyond LONGEST_PHASE picks would only cost time.
-    cdef void start(self, const RuleRecord* rule) noexcept:
-        cdef const BackendRefRecord* ref = self.refs(rule)
-        cdef uint64_t total = 0
-        cdef uint64_t divisor = 0
-        cdef uint64_t period = LONGEST_PHASE
-        cdef uint32_t i
-        self.started[rule.picker] = True
-        for i in range(rule.refs.count):
-            total += ref[i].weight
-            divisor = greatest_common_divisor(divisor, ref[i].weight)
-        if total > 0 and total // divisor < period:
-            period = total // divisor
-        for i in range(self.phase % <uint32_t>period):
-            self.turn(rule)
-
-    cdef int inherit(self, RouteTable previous) except -1:
-        cdef const RuleRecord* rule = <const RuleRecord*>records(self, SECTION_RULES)
-        cdef const RuleRecord* old
-        cdef uint32_t i
-        for i in range(self.header.sections[SECTION_RULES].count):
-            old = previous.same_rule(&rule[i], self)
-            if old != NULL and previous.started[old.picker]:
-                self.started[i] = True
-                memcpy(
-                    self.weights + rule[i].refs.first,
-                    previous.weights + old.refs.first,
-                    rule[i].refs.count * sizeof(int64_t),
-                )
-        return 0
-
-    # The rule of this table with route, name (or place) and backends and weights of a rule of another one, or NULL.
-    cdef const RuleRecord* same_rule(self, const RuleRecord* rule, RouteTable other) noexcept:
-        cdef const RuleRecord* mine
-        cdef const uint8_t* base = other.base
-        cdef Walk walk
-        cdef uint32_t entry
-        start_walk(self, &walk, TABLE_RULES, hash_rule(
-            &self.header.key, base, rule.route, rule.rule_name, rule.index, rule.kind
-        ))
-        while True:
-            entry = walk_next(&walk)
-            if entry == 0:
-                return NULL
-            mine = <const RuleRecord*>records(self, SECTION_RULES) + (entry - 1)
-            if (
-                mine.kind == rule.kind
-                and (rule.rule_name.length > 0 or mine.index == rule.index)
-                and span_is(self.base, mine.route, base + rule.route.offset, rule.route.length)
-                and span_is(self.base, mine.rule_name, base + rule.rule_name.offset, rule.rule_name.length)
-            ):
-                return mine if same_backends(self, mine, other, rule) else NULL
+        return self.picker.pick(rule)
 
     # --- for Python ---
 
     def match_request(self, int site, authority, bytes path, list fields, bint is_grpc=True, bytes method=b"POST"):
-        cdef Request request
+        cdef PythonRequest asked = PythonRequest(authority, path, fields, is_grpc, method)
         cdef Found found
-        cdef Field* array = <Field*>calloc(len(fields) + 1, sizeof(Field))
-        cdef Py_ssize_t i
-        cdef bytes name, value, host
-        if array == NULL:
-            raise MemoryError()
-        try:
-            for i, (name, value) in enumerate(fields):
-                array[i].name = <const uint8_t*>PyBytes_AS_STRING(name)
-                array[i].name_length = <uint32_t>PyBytes_GET_SIZE(name)
-                array[i].value = <const uint8_t*>PyBytes_AS_STRING(value)
-                array[i].value_length = <uint32_t>PyBytes_GET_SIZE(value)
-                array[i].token = TOKEN_UNKNOWN_PSEUDO if name.startswith(b":") else TOKEN_OTHER
-            array[len(fields)].value = <const uint8_t*>PyBytes_AS_STRING(method)
-            array[len(fields)].value_length = <uint32_t>PyBytes_GET_SIZE(method)
-            host = b"" if authority is None else authority
-            request.authority = NULL if authority is None else <const uint8_t*>PyBytes_AS_STRING(host)
-            request.authority_length = PyBytes_GET_SIZE(host)
-            request.path = <const uint8_t*>PyBytes_AS_STRING(path)
-            request.path_length = PyBytes_GET_SIZE(path)
-            request.fields = array
-            request.field_count = len(fields)
-            request.is_grpc = is_grpc
-            request.method = &array[len(fields)]
-            self.match(site, &request, &found)
-        finally:
-            free(array)
+        self.match(site, &asked.request, &found)
         return found_values(self, &found)
+
+    def match_times(self, int times, int site, authority, bytes path, list fields):
+        cdef PythonRequest asked = PythonRequest(authority, path, fields, True, b"POST")
+        cdef Found found
+        cdef int matched = 0
+        cdef int i
+        for i in range(times):
+            self.match(site, &asked.request, &found)
+            matched += found.rule != NULL
+        return matched
 
     def pick_times(self, int rule, int times):
         cdef const RuleRecord* record
         cdef list counts
-        cdef int64_t found[256]
         cdef int place, i
         if rule < 0 or <uint32_t>rule >= self.header.sections[SECTION_RULES].count:
             raise IndexError(f"no rule {rule} in this image")
         record = <const RuleRecord*>records(self, SECTION_RULES) + rule
         counts = [0] * record.refs.count
-        for i in range(256):
-            found[i] = 0
         for i in range(times):
             place = self.pick(record)
-            if 0 <= place < 256:
-                found[place] += 1
-        for i in range(min(record.refs.count, 256)):
-            counts[i] = found[i]
+            if place >= 0:
+                counts[place] += 1
         return counts
 
 
@@ -630,26 +528,6 @@ cdef bytes octets_of(RouteTable self, Span span):
 
 cdef str text(RouteTable self, Span span):
     return octets_of(self, span).decode("utf-8", "surrogatepass")
-
-
-cdef uint64_t greatest_common_divisor(uint64_t a, uint64_t b) noexcept:
-    while b != 0:
-        a, b = b, a % b
-    return a
-
-
-cdef bint same_backends(RouteTable self, const RuleRecord* mine, RouteTable other, const RuleRecord* rule) noexcept:
-    cdef const BackendRefRecord* a = self.refs(mine)
-    cdef const BackendRefRecord* b = other.refs(rule)
-    cdef uint32_t i
-    if mine.refs.count != rule.refs.count:
-        return False
-    for i in range(mine.refs.count):
-        if a[i].weight != b[i].weight or not span_is(
-            self.base, a[i].label, other.base + b[i].label.offset, b[i].label.length
-        ):
-            return False
-    return True
 
 
 cdef dict found_values(RouteTable self, const Found* found):

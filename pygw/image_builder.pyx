@@ -4,6 +4,7 @@
 # that an image is simply written anew for each configuration. Runs in the control process, never in a worker. It
 # knows model.py's RouteConfig and below; which routes meet which hostnames is decided in tables.py.
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -13,8 +14,8 @@ from .field cimport (
     TOKEN_GRPC_STATUS, TOKEN_GRPC_TIMEOUT, TOKEN_HOST, TOKEN_OTHER, TOKEN_TE, TOKEN_USER_AGENT,
     TOKEN_X_FORWARDED_FOR, TOKEN_X_FORWARDED_PROTO,
 )
-from .image_index cimport hash_method, hash_octets, hash_pair, hash_rule, mix
 from .image_layout cimport *
+from .image_tables cimport add_table
 from .siphash cimport SipKey
 from .vector cimport Vector, vector_free, vector_push
 
@@ -46,6 +47,8 @@ cdef tuple method_rank(tuple key):
 
 
 # What a match asks for, taken out of its MatchConfig once (it may go into several buckets).
+@cython.final
+@cython.no_gc
 cdef class Placement:
     cdef:
         uint32_t number          # of the MatchRecord
@@ -137,9 +140,6 @@ cdef class ImageBuilder:
         span.offset = <uint32_t>(packed >> 32)
         span.length = <uint32_t>packed
         return span
-
-    cdef const uint8_t* octets(self, Span span) noexcept:
-        return self.heap.data + (span.offset - sizeof(ImageHeader))
 
     # --- routes, rules, backends ---
 
@@ -382,7 +382,6 @@ cdef class ImageBuilder:
         cdef uint32_t leaf = self.count(SECTION_LEAVES)
         cdef dict tuples = {}    # names -> values -> Placements
         cdef dict uses = {}      # name -> how many tuples have it
-        cdef dict anchors = {}   # name -> its tuples
         cdef list plain = []
         cdef LeafRecord record
         cdef Placement placement
@@ -397,16 +396,22 @@ cdef class ImageBuilder:
                 for name in placement.names:
                     uses[name] = uses.get(name, 0) + 1
             by_values.setdefault(placement.values, []).append(placement)
+        record.tuple_count = <uint32_t>len(tuples)
+        record.plain = self.add_candidates(plain)
+        (<LeafRecord*>self.push(SECTION_LEAVES))[0] = record
+        if tuples:
+            self.add_anchors(leaf, tuples, uses)
+        return leaf
+
+    cdef int add_anchors(self, uint32_t leaf, dict tuples, dict uses) except -1:
+        cdef dict anchors = {}   # name -> its tuples
         for names in tuples:
             # Under its rarest name, so that few tuples are tried for a header that is in nearly all of them.
             anchor = names[0] if len(names) == 1 else min(names, key=uses.__getitem__)
             anchors.setdefault(anchor, []).append(names)
-        record.tuple_count = <uint32_t>len(tuples)
-        record.plain = self.add_candidates(plain)
-        (<LeafRecord*>self.push(SECTION_LEAVES))[0] = record
         for anchor, name_tuples in anchors.items():
             self.add_anchor(leaf, anchor, name_tuples, tuples)
-        return leaf
+        return 0
 
     cdef int add_anchor(self, uint32_t leaf, str name, list name_tuples, dict tuples) except -1:
         cdef AnchorRecord record
@@ -519,7 +524,9 @@ cdef class ImageBuilder:
         header.key = self.key
         header.backend_count = <uint32_t>len(self.backend_keys)
         for section in range(TABLE_COUNT):
-            header.tables[section] = self.add_table(section)
+            header.tables[section] = add_table(
+                &self.key, self.heap.data - sizeof(ImageHeader), self.sections, section
+            )
         for i in range(self.sections[SECTION_NAMES].count):
             name = <NameRecord*>self.sections[SECTION_NAMES].data + i
             name_lengths |= <uint64_t>1 << (name.name.length if name.name.length < 63 else 63)
@@ -548,69 +555,3 @@ cdef class ImageBuilder:
                     self.sections[section].count * self.sections[section].width,
                 )
         return image
-
-    cdef ListRef add_table(self, int table) except *:
-        cdef int section = table_section(table)
-        cdef uint32_t count = self.count(section)
-        cdef uint32_t i, place, mask
-        cdef uint64_t hash
-        cdef uint64_t size = 2
-        cdef ListRef added
-        cdef Slot* slots
-        # At most half full: runs of slots stay short.
-        while size < <uint64_t>count * 2:
-            size *= 2
-        added.first = self.count(SECTION_SLOTS)
-        added.count = <uint32_t>size
-        if size + added.first > LIMIT:
-            raise ValueError("the configuration is too large: an image has at most 4 GiB")
-        slots = <Slot*>vector_push(&self.sections[SECTION_SLOTS], size)
-        mask = added.count - 1
-        for i in range(count):
-            hash = self.hash_record(table, i)
-            place = <uint32_t>(hash >> 32) & mask
-            while slots[place].entry != 0:
-                place = (place + 1) & mask
-            slots[place].tag = <uint32_t>hash
-            slots[place].entry = i + 1
-        return added
-
-    cdef uint64_t hash_text(self, Span span) noexcept:
-        return hash_octets(&self.key, self.octets(span), span.length) if span.length > 0 else 0
-
-    cdef uint64_t hash_record(self, int table, uint32_t i) noexcept:
-        cdef const uint8_t* records = self.sections[table_section(table)].data
-        cdef const HeaderValuesRecord* header_values
-        cdef const HeaderTupleRecord* header_tuple
-        cdef const Span* spans
-        cdef const MethodRecord* method
-        cdef const RuleRecord* rule
-        cdef uint64_t hash
-        cdef uint32_t n
-        if table == TABLE_HOSTS:
-            return mix(self.hash_text((<HostRecord*>records)[i].host), (<HostRecord*>records)[i].scope)
-        if table == TABLE_METHODS:
-            method = &(<MethodRecord*>records)[i]
-            return hash_method(method.bucket, self.hash_text(method.service), self.hash_text(method.method))
-        if table == TABLE_NAMES:
-            return self.hash_text((<NameRecord*>records)[i].name)
-        if table == TABLE_ANCHORS:
-            return hash_pair(&self.key, (<AnchorRecord*>records)[i].leaf, (<AnchorRecord*>records)[i].name)
-        if table == TABLE_ATTACHMENTS:
-            return hash_pair(
-                &self.key, (<AttachmentRecord*>records)[i].group, (<AttachmentRecord*>records)[i].route
-            )
-        if table == TABLE_RULES:
-            rule = &(<RuleRecord*>records)[i]
-            return hash_rule(
-                &self.key, self.heap.data - sizeof(ImageHeader), rule.route, rule.rule_name, rule.index, rule.kind
-            )
-        header_values = &(<HeaderValuesRecord*>records)[i]
-        header_tuple = &(<HeaderTupleRecord*>self.sections[SECTION_HEADER_TUPLES].data)[header_values.tuple]
-        spans = <Span*>self.sections[SECTION_SPANS].data
-        hash = header_values.tuple
-        for n in range(header_tuple.names.count):
-            hash = mix(hash, hash_octets(
-                &self.key, self.octets(spans[header_values.first_value + n]), spans[header_values.first_value + n].length
-            ))
-        return hash

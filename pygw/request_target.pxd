@@ -1,4 +1,4 @@
-# request_target.pxd: what a route matches of :authority and :path.
+# request_target.pxd: a request as the matcher reads it, and what a route matches of its :authority and :path.
 #
 # Hosts are compared in lower case without port (Gateway API, GRPCRouteSpec.hostnames); only /service/method
 # is a gRPC call (gRPC over HTTP/2, Path), and it is compared as sent, never decoded: a gateway that is more
@@ -6,7 +6,18 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr
+from .field cimport Field
 from .image_layout cimport LONGEST_HOST
+
+cdef struct Request:             # what match() reads; borrowed
+    const uint8_t* authority     # as on the wire; NULL with length 0: none
+    Py_ssize_t authority_length
+    const uint8_t* path
+    Py_ssize_t path_length
+    const Field* fields          # the whole section (pseudo-header fields are skipped by their token)
+    Py_ssize_t field_count
+    bint is_grpc
+    const Field* method          # :method
 
 cdef struct Host:                # :authority in lower case, without port
     uint8_t octets[LONGEST_HOST]
