@@ -17,6 +17,7 @@ from .structure import Fault
 from .yaml_nodes import Document, YamlError, parse
 
 DEFAULT_NAMESPACE = "default"
+MAX_FAULTS = 100  # of one object that are reported: no one reads more, and each costs a search for its line
 
 
 @dataclass(slots=True)
@@ -117,13 +118,22 @@ def _take(parsed: ParsedDocument, document: Document, root: Path, value: Any) ->
         namespace = metadata["namespace"] = DEFAULT_NAMESPACE
     faults = [*_repeated_keys(document, root), *schema.check(value)]
     shown = object_name(kind, namespace, name)
-    for fault in faults:
-        line = document.line_of((*root, *fault.path))
+    for fault in _first(faults):
+        line = document.line_of((*root, *fault.path)) if fault.line is None else fault.line
         path = format_path(fault.path)
         parsed.faults.append(PlacedFault(fault.severity, line, shown, path, fault.reason, fault.message))
     accepted = None if any(fault.severity == "error" for fault in faults) else value
     parsed.entries.append(Entry(kind, namespace, name, accepted, document.line_of(root), root))
     return None
+
+
+def _first(faults: list[Fault]) -> list[Fault]:
+    """As many as are worth reading, errors before warnings."""
+    if len(faults) <= MAX_FAULTS:
+        return faults
+    chosen = sorted(faults, key=lambda fault: fault.severity)[:MAX_FAULTS]
+    message = f"has {len(faults) - MAX_FAULTS} faults more"
+    return [*chosen, Fault(chosen[-1].severity, (), "TooManyFaults", message)]
 
 
 def _name_of(metadata: Any) -> tuple[str, str]:
@@ -139,4 +149,4 @@ def _repeated_keys(document: Document, root: Path) -> Iterator[Fault]:
         if path[: len(root)] == root:
             where = "in the same line" if line == first else f"first {line - first} lines above"
             message = f"the key {path[-1]!r} is given twice in one mapping, {where}"
-            yield Fault("error", path[len(root) :], "DuplicateKey", message)
+            yield Fault("error", path[len(root) :], "DuplicateKey", message, line)

@@ -216,7 +216,20 @@ def _explain(error: ValidationError, schema: dict[str, Any], shown: str) -> str:
         return text if name.endswith(("Items", "Properties")) else f"{shown} {text}"
     if name == "format":
         return f"{shown} is no {schema['format']}"
-    return f"{shown} is none of the forms allowed here"
+    formats = ", ".join(sorted(set(_formats(schema.get(name)))))
+    return f"{shown} is none of the forms allowed here" + (f" ({formats})" if formats else "")
+
+
+def _formats(schema: Any) -> Iterator[str]:
+    """The `format`s named in the branches of an anyOf or oneOf."""
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from _formats(branch)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("format"), str):
+            yield schema["format"]
+        for child in schema.values():
+            yield from _formats(child)
 
 
 def _with_metadata(schema: dict[str, Any]) -> dict[str, Any]:
@@ -283,4 +296,3 @@ def _reads_as(text: str, due: str) -> bool:
 def _show(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "..."
-

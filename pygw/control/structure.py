@@ -18,6 +18,8 @@ from typing import Any
 
 from .problems import Path
 
+MAX_HINTS = 50  # faults of one object that get a "did you mean": the search is slow, and the text may be hostile
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -27,6 +29,7 @@ class Fault:
     path: Path
     reason: str
     message: str
+    line: int | None = None  # in the document from 0, where the path alone does not say
 
 
 class Structure:
@@ -74,7 +77,7 @@ class Structure:
             if name not in properties and self._values is None:
                 if not self._keep_unknown:
                     del value[name]
-                    faults.append(self._unknown(name, path))
+                    faults.append(self._unknown(name, path, len(faults) < MAX_HINTS))
             elif value[name] is None:
                 del value[name]
         for name, default in self._defaults:
@@ -86,8 +89,8 @@ class Structure:
                 if child is not None:
                     child.settle(item, (*path, name), faults)
 
-    def _unknown(self, name: str, path: Path) -> Fault:
-        close = difflib.get_close_matches(name, list(self._properties), n=1, cutoff=0.6)
+    def _unknown(self, name: str, path: Path, with_hint: bool) -> Fault:
+        close = difflib.get_close_matches(name[:64], list(self._properties), n=1, cutoff=0.6) if with_hint else []
         hint = f", did you mean {close[0]}?" if close else ""
         return Fault("warning", (*path, name), "UnknownField", f"unknown field, ignored{hint}")
 

@@ -24,10 +24,11 @@ from .problems import Path
 
 MAX_DEPTH = 100  # levels; Gateway API objects have about 12. Bounds every recursion over a document
 MAX_NODES = 500_000  # nodes of one document, aliases expanded: 20,000 route rules, or about 300 MB while it is read
+MAX_DOCUMENTS = 50_000  # documents of one text
 
 _DOCUMENT_START = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
-_NOTHING = re.compile(r"(?:[ \t\r]*(?:#[^\n]*)?(?:\n|\Z))*\Z")
-_DIRECTIVES = re.compile(r"(?:[ \t\r]*(?:#[^\n]*)?\n|%[^\n]*\n)*\Z")
+_CONTENT = re.compile(r"^[ \t\r]*+[^ \t\r\n#]", re.MULTILINE)  # a line that is more than blanks and a comment
+_NO_DIRECTIVE = re.compile(r"^(?:[ \t\r]++[^ \t\r\n#]|[^ \t\r\n#%])", re.MULTILINE)  # ... and that is none of %YAML
 
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|[0-9]+)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
@@ -68,17 +69,20 @@ class Document:
 def split_documents(text: str) -> Iterator[tuple[int, str]]:
     """(first line from 0, text) of each document that has more than comments.
 
-    `---` at the start of a line always starts a document, in whatever scalar it stands (YAML 1.2 §9.1.2).
+    `---` at the start of a line always starts a document, in whatever scalar it stands (YAML 1.2 §9.1.2). Raises
+    YamlError where there are more than MAX_DOCUMENTS.
     """
     starts = [match.start() for match in _DOCUMENT_START.finditer(text)]
+    if len(starts) > MAX_DOCUMENTS:
+        raise YamlError(f"more than {MAX_DOCUMENTS} documents; split the file", 0)
     line = 0
     begin = 0
     for end in [*starts, len(text)]:
         chunk = text[begin:end]
-        if "%" in chunk[:1] and end < len(text) and _DIRECTIVES.match(chunk):
+        if "%" in chunk and end < len(text) and not _NO_DIRECTIVE.search(chunk):
             continue  # %YAML and %TAG belong to the document that follows
         body = chunk[3:] if chunk.startswith("---") else chunk
-        if not _NOTHING.match(body):
+        if _CONTENT.search(body):
             yield line, chunk
         line += chunk.count("\n")
         begin = end
@@ -96,7 +100,9 @@ def parse(text: str) -> list[Document]:
         return documents
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise YamlError(_readable(error), mark.line if mark else 0) from None
+        lines = text.split("\n")
+        line = min(mark.line, len(lines) - 1) if mark else 0  # to libyaml the end, and U+2028, are lines of their own
+        raise YamlError(_readable(error, lines[line]), line) from None
     except yaml.reader.ReaderError as error:
         before = text.encode("utf-8", "replace")[: error.position]
         raise YamlError(f"{error.reason} (character {error.character!r})", before.count(b"\n")) from None
@@ -104,9 +110,9 @@ def parse(text: str) -> list[Document]:
         raise YamlError("holds a lone surrogate, which is no text", text.count("\n", 0, error.start)) from None
 
 
-def _readable(error: yaml.MarkedYAMLError) -> str:
+def _readable(error: yaml.MarkedYAMLError, line: str) -> str:
     problem = error.problem or str(error)
-    if "'\\t'" in problem or "tab character" in problem:
+    if "\t" in line[: len(line) - len(line.lstrip())]:
         return f"{problem}: YAML does not allow tabs for indentation, use spaces"
     began, ended = error.context_mark, error.problem_mark
     if error.context and began and ended and began.line < ended.line:
@@ -146,14 +152,12 @@ class _Builder:
     def __init__(self) -> None:
         self._depth = 0
         self._left = MAX_NODES
-        self._repeated: list[tuple[yaml.Node, str, yaml.Node, yaml.Node]] = []
+        self._repeated: list[yaml.Node] = []  # mappings with a key twice
 
     def build(self, node: yaml.Node) -> Document:
-        value = self._value(node)
-        document = Document(value, node)
-        for mapping, key, first, second in self._repeated:
-            path = _path_to(node, mapping)
-            document.repeated_keys.append(((*path, key), second.start_mark.line, first.start_mark.line))
+        document = Document(self._value(node), node)
+        if self._repeated:
+            document.repeated_keys = list(_repeated_keys(node, self._repeated))
         return document
 
     def _value(self, node: yaml.Node) -> Any:
@@ -185,10 +189,9 @@ class _Builder:
                 merges.append(value_node)
                 continue
             key = _key(key_node)
-            if key in value:
-                first = next(other for other, _ in node.value if other.value == key_node.value)
-                self._repeated.append((node, key, first, key_node))
             value[key] = self._value(value_node)
+        if len(value) + len(merges) < len(node.value):
+            self._repeated.append(node)
         for merge in merges:
             self._merge(value, merge)
         return value
@@ -270,7 +273,7 @@ def _tagged(node: yaml.Node, tag: str, text: str) -> Any:
         return text  # as sigs.k8s.io/yaml: a local tag says nothing
     if tag == "tag:yaml.org,2002:binary":
         try:
-            return base64.b64decode(text, validate=False).decode()
+            return base64.b64decode("".join(text.split()), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, ValueError):
             raise _fault(node, "!!binary is not base64 of UTF-8 text") from None
     value = _resolve(node, text)
@@ -308,19 +311,33 @@ def _child(node: yaml.Node, step: str | int) -> tuple[yaml.Node, yaml.Node] | No
     return None
 
 
-def _path_to(node: yaml.Node, target: yaml.Node) -> Path:
-    """The path of a node inside another; () where it is only reached through an alias."""
+def _repeated_keys(root: yaml.Node, mappings: list[yaml.Node]) -> Iterator[tuple[Path, int, int]]:
+    """(path, line, line of the first) of each repeated key. () is the path of what only an alias reaches."""
+    paths = _paths_to(root, {id(mapping) for mapping in mappings})
+    for mapping in mappings:
+        lines: dict[str, int] = {}
+        for key_node, _ in mapping.value:
+            key = "<<" if key_node.value == "<<" else _key(key_node)
+            line = key_node.start_mark.line
+            if key in lines and key != "<<":
+                yield (*paths.get(id(mapping), ()), key), line, lines[key]
+            lines.setdefault(key, line)
+
+
+def _paths_to(root: yaml.Node, targets: set[int]) -> dict[int, Path]:
+    """Where the nodes with these ids are."""
+    found: dict[int, Path] = {}
     seen: set[int] = set()
-    waiting: list[tuple[yaml.Node, Path]] = [(node, ())]
+    waiting: list[tuple[yaml.Node, Path]] = [(root, ())]
     while waiting:
-        current, path = waiting.pop()
-        if current is target:
-            return path
-        if id(current) in seen or type(current) is yaml.ScalarNode:
+        node, path = waiting.pop()
+        if id(node) in seen or type(node) is yaml.ScalarNode:
             continue
-        seen.add(id(current))
-        if type(current) is yaml.SequenceNode:
-            waiting.extend((item, (*path, index)) for index, item in enumerate(current.value))
+        seen.add(id(node))
+        if id(node) in targets:
+            found[id(node)] = path
+        if type(node) is yaml.SequenceNode:
+            waiting.extend((item, (*path, index)) for index, item in enumerate(node.value))
         else:
-            waiting.extend((value, (*path, str(key.value))) for key, value in current.value)
-    return ()
+            waiting.extend((value, (*path, str(key.value))) for key, value in node.value)
+    return found

@@ -29,7 +29,6 @@ from .yaml_nodes import YamlError, split_documents
 
 MAX_FILE_SIZE = 16 * 1024 * 1024  # octets. 50,000 route rules; a larger file is surely not meant, and would block us
 MAX_FILES = 10_000  # files of one folder, for the same reason
-MAX_DOCUMENTS = 50_000  # documents of one file
 SUFFIXES = (".yaml", ".yml", ".json")
 
 _Identity = tuple[str, str, str]  # kind, namespace, name
@@ -175,8 +174,6 @@ class YamlSource:
         try:
             text = _decode(file.data)
             for line, chunk in split_documents(text):
-                if len(documents) >= MAX_DOCUMENTS:
-                    raise YamlError(f"more than {MAX_DOCUMENTS} documents; split the file", line)
                 parsed = self._parsed.get(chunk)
                 if parsed is None:
                     parsed = self._parsed[chunk] = parse_document(chunk)
