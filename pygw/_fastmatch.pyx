@@ -5,6 +5,7 @@
 # method alone, and at last matches without either. The first place that holds a match decides; within it
 # the number of headers, then age, name and place (the number of the MatchRecord) do.
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -25,6 +26,8 @@ from .weighted_picker cimport open_picker
 from .local_address import canonical_address
 
 
+# Not for the cycle collector: nothing here refers back, and its tp_clear would drop `buffer` without releasing it.
+@cython.no_gc
 cdef class RouteTable:
 
     def __cinit__(self, image, RouteTable previous=None, phase=0, regex_cache=4096):
