@@ -6,7 +6,7 @@ from the document's first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,11 +58,18 @@ class ParsedDocument:
     faults: list[PlacedFault] = field(default_factory=list)
     unusable: list[YamlError] = field(default_factory=list)  # not YAML, or not even the name of an object
 
-    def line_of(self, entry: Entry, path: Path) -> int:
-        """The line of a field of an entry, from 0 in the document. Parses the text again: it is rarely asked."""
+    def line_finder(self) -> Callable[[Entry, Path], int]:
+        """A function that gives the line of a field of an entry, from 0 in the document.
+
+        Parses the text again, because the nodes that know the lines would take ten times its memory.
+        """
         documents = parse(self.text)
-        lines = (document.line_of((*entry.root, *path)) for document in documents)
-        return next((line for line in lines if line >= entry.line), entry.line)
+
+        def line_of(entry: Entry, path: Path) -> int:
+            lines = (document.line_of((*entry.root, *path)) for document in documents)
+            return next((line for line in lines if line >= entry.line), entry.line)
+
+        return line_of
 
 
 def parse_document(text: str) -> ParsedDocument:

@@ -18,13 +18,13 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO
 
 from .cluster_state import ClusterState, Object
 from .documents import Entry, ParsedDocument, parse_document
-from .problems import Problem, object_name, parse_path
+from .problems import Path, Problem, object_name, parse_path
 from .yaml_nodes import YamlError, split_documents
 
 MAX_FILE_SIZE = 16 * 1024 * 1024  # octets. 50,000 route rules; a larger file is surely not meant, and would block us
@@ -78,12 +78,14 @@ class YamlSource:
         self._parsed: dict[str, ParsedDocument] = {}  # by text
         self._accepted: dict[_Identity, _Accepted] = {}
         self._state = ClusterState()
+        self._finder: tuple[ParsedDocument, Callable[[Entry, Path], int]] | None = None  # of the last locate()
         self._gone: list[_Identity] = []  # of the last accepted objects, those that are no more
         self._folders: dict[str, list[str]] = {}  # path as given -> the files last seen there
 
     def read(self) -> LoadResult:
         """Take in what changed. Never raises for what stands in the files or for files that cannot be read."""
         problems: list[Problem] = []
+        self._finder = None
         names = self._list_files(problems)
         self._files = {name: self._refresh(self._files.get(name) or _File(name)) for name in names}
         kept = [name for name, file in self._files.items() if file.faults and file.documents]
@@ -103,7 +105,9 @@ class YamlSource:
         found = self._accepted.get((kind, namespace, name))
         if found is None:
             return "", 0
-        return found.file, found.line + found.document.line_of(found.entry, parse_path(path)) + 1
+        if self._finder is None or self._finder[0] is not found.document:
+            self._finder = found.document, found.document.line_finder()  # problems come object by object
+        return found.file, found.line + self._finder[1](found.entry, parse_path(path)) + 1
 
     def place(self, problem: Problem) -> Problem:
         """A problem of an accepted object with its file and line filled in."""
