@@ -5,10 +5,10 @@ from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint32_t
 # (name, default, unit, reason), in the order of struct Limits.
 LIMITS = (
     (
-        "max_header_block", 126976, "octets",
+        "max_header_block", 112640, "octets",
         "Compressed octets of one header block, HEADERS and CONTINUATION together, that are held until it is whole; "
-        "a peer that sends more gets ENHANCE_YOUR_CALM (CVE-2024-27316). 124 KiB: a CONTINUATION flood ends within "
-        "128 KiB.",
+        "a peer that sends more gets ENHANCE_YOUR_CALM (CVE-2024-27316). 110 KiB, so that a CONTINUATION flood ends "
+        "within 128 KiB, the frame that is too much included.",
     ),
     (
         "max_continuations", 32, "frames",
