@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +22,179 @@ from pygw.tables import compile_image
 from tests.doubles import reference_match
 
 EXAMPLES = int(os.environ.get("PYGW_EXAMPLES", "300"))
+REF = BackendRefConfig("default/b:1", "default", "b", 1)
 
-# --- hypothesis ---
+
+def rule(*found: MatchConfig, index: int = 0) -> RuleConfig:
+    return RuleConfig(index, found, (REF,))
+
+
+def only(name: str, *rules: RuleConfig, hostnames: tuple[str, ...] = (), created: str = "") -> RouteConfig:
+    return RouteConfig("default", name, hostnames, rules, created)
+
+
+def headers(*pairs: tuple[str, str], regex: bool = False) -> tuple[HeaderMatch, ...]:
+    return tuple(HeaderMatch(name, value, regex) for name, value in pairs)
+
+
+def winner(made: list[RouteConfig], path: bytes, fields: list[tuple[bytes, bytes]] = [], authority: bytes = b"a.com"):  # noqa: B006
+    """`route` or `route/rule/match`, decided by both matchers."""
+    listener = ListenerConfig("default/gw", "l", 80, routes=tuple(one.key for one in made))
+    config = GatewayConfig((listener,), {one.key: one for one in made})
+    table = RouteTable(compile_image(config).octets)
+    found = table.match_request(table.site("192.0.2.1", 80), authority, path, fields)
+    _, expected = reference_match.match(config, "192.0.2.1", 80, authority, path, fields)
+    assert found["route"] == (expected.route if expected else None)
+    if expected is None:
+        return None
+    assert (found["rule"], found["match"]) == (expected.rule, expected.match)
+    return f"{found['route'].removeprefix('default/')}/{found['rule']}/{found['match']}"
+
+
+# --- precedence, step by step ---
+
+
+@pytest.mark.parametrize(
+    ("made", "fields", "expected"),
+    [
+        pytest.param(
+            [only("exact", rule(MatchConfig()), hostnames=("a.com",)), only("any", rule(MatchConfig("s", False, "M")))],
+            [], "exact/0/0", id="1 a non-wildcard hostname before a better method"),
+        pytest.param(
+            [only("short", rule(MatchConfig("s")), hostnames=("*.com",)),
+             only("none", rule(MatchConfig("s", False, "M")))],
+            [], "short/0/0", id="2 a wildcard hostname before none"),
+        pytest.param(
+            [only("a", rule(MatchConfig(None, False, "M"))), only("b", rule(MatchConfig("s")))],
+            [], "b/0/0", id="3 service before method"),
+        pytest.param(
+            [only("a", rule(MatchConfig("s.{0,9}", True, "M"))), only("b", rule(MatchConfig("s")))],
+            [], "b/0/0", id="3 an Exact service before a longer regex"),
+        pytest.param(
+            [only("a", rule(MatchConfig(".", True))), only("b", rule(MatchConfig("s|t", True)))],
+            [], "b/0/0", id="3 the longer regex"),
+        pytest.param(
+            [only("a", rule(MatchConfig("s"))), only("b", rule(MatchConfig("s", False, "M")))],
+            [], "b/0/0", id="4 more of the method"),
+        pytest.param(
+            [only("a", rule(MatchConfig("[st]", True, "M"))), only("b", rule(MatchConfig("s|t|u", True, ".", True)))],
+            [], "b/0/0", id="3 before 4"),
+        pytest.param(
+            [only("a", rule(MatchConfig("s|t", True, "..?.?", True))), only("b", rule(MatchConfig("t|s", True, "M")))],
+            [], "b/0/0", id="4 an Exact method before a longer regex"),
+        pytest.param(
+            [only("a", rule(MatchConfig("s", False, ".", True))), only("b", rule(MatchConfig("s", False, "M|", True)))],
+            [], "b/0/0", id="4 the longer regex"),
+        pytest.param(
+            [only("a", rule(MatchConfig("s"))), only("b", rule(MatchConfig("s", headers=headers(("x", "1")))))],
+            [(b"x", b"1")], "b/0/0", id="5 more headers"),
+        pytest.param(
+            [only("a", rule(MatchConfig("s", headers=headers(("x", "1"))))),
+             only("b", rule(MatchConfig("s", headers=headers(("x", "."), ("y", "."), regex=True))))],
+            [(b"x", b"1"), (b"y", b"2")], "b/0/0", id="5 regex headers count like Exact ones"),
+        pytest.param(
+            [only("a", rule(MatchConfig("s")), created="2025-01-01T00:00:00Z"),
+             only("b", rule(MatchConfig("s")), created="2024-01-01T00:00:00Z")],
+            [], "b/0/0", id="6 the older route"),
+        pytest.param(
+            [only("b", rule(MatchConfig("s"))), only("a", rule(MatchConfig("s")))],
+            [], "a/0/0", id="7 the name"),
+        pytest.param(
+            [only("a", rule(MatchConfig("t"), MatchConfig("s")), rule(MatchConfig("s"), index=1))],
+            [], "a/0/1", id="8 the first rule"),
+        pytest.param(
+            [only("a", rule(MatchConfig("t"), index=0), rule(MatchConfig("u"), MatchConfig("s"), index=4))],
+            [], "a/4/1", id="a dropped rule leaves a gap"),
+    ],
+)  # fmt: skip
+def test_precedence(made, fields, expected):
+    assert winner(made, b"/s/M", fields) == expected
+    assert winner(made[::-1], b"/s/M", fields) == expected
+
+
+def test_conformance_of_header_matching():
+    """The corner of the official suite: one header each is a tie, which the first rule wins."""
+    version = rule(MatchConfig(headers=headers(("version", "two"))))
+    both = rule(
+        MatchConfig(headers=headers(("version", "two"), ("color", "orange"))),
+        MatchConfig(headers=headers(("color", "blue"))),
+        index=1,
+    )
+    made = [only("r", version, both)]
+    assert winner(made, b"/s/M", [(b"version", b"two"), (b"color", b"blue")]) == "r/0/0"
+    assert winner(made, b"/s/M", [(b"version", b"two"), (b"color", b"orange")]) == "r/1/0"
+
+
+@pytest.mark.parametrize(
+    ("path", "holds"),
+    [
+        (b"/s/M", True), (b"/s/m", False), (b"/S/M", False), (b"/s/M/", False), (b"//M", False), (b"/s/", False),
+        (b"/s", False), (b"s/M", False), (b"/s/M?", False), (b"/s/M#", False), (b"/s%2fM", False), (b"/s/%4d", False),
+        (b"", False), (b"/", False), (b"/s//M", False),
+    ],
+)  # fmt: skip
+def test_only_service_and_method_is_a_call(path, holds):
+    assert (winner([only("r", rule(MatchConfig("s", False, "M")))], path) is not None) is holds
+
+
+@pytest.mark.parametrize("path", [b"/./M", b"/../M", b"/s/.", b"/s/..", b"/s%2Fx/M", b"/s/M%2f", b"/s/M?x=1", b"/s/"])
+def test_a_path_that_is_no_call_matches_not_even_a_rule_without_matches(path):
+    assert winner([only("r", rule(MatchConfig()))], path) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "fields", "holds"),
+    [
+        (("x", "1,2"), [(b"x", b"1"), (b"x", b"2")], True),
+        (("x", "1"), [(b"x", b"1"), (b"x", b"2")], False),
+        (("x", "1,,2"), [(b"x", b"1"), (b"y", b"3"), (b"x", b""), (b"x", b"2")], True),
+        (("x", "a"), [(b"x", b"A")], False),
+        (("x", "a"), [(b"X", b"a")], False),  # never on the wire: RFC 9113 §8.2.1 refuses it before
+        ((":path", "/s/M"), [(b":path", b"/s/M")], False),
+        (("k-bin", "AAEC"), [(b"k-bin", b"AAEC")], True),
+    ],
+)  # fmt: skip
+def test_header_values(header, fields, holds):
+    config = [only("r", rule(MatchConfig(headers=headers(header))))]
+    listener = ListenerConfig("default/gw", "l", 80, routes=(config[0].key,))
+    table = RouteTable(compile_image(GatewayConfig((listener,), {config[0].key: config[0]})).octets)
+    assert (table.match_request(0, b"a", b"/s/M", fields)["route"] is not None) is holds
+
+
+def test_regexes_match_joined_values_in_full():
+    made = [only("r", rule(MatchConfig(headers=headers(("x", "a|b,c"), regex=True))))]
+    assert winner(made, b"/s/M", [(b"x", b"b"), (b"x", b"c")]) == "r/0/0"
+    assert winner(made, b"/s/M", [(b"x", b"a,c")]) is None
+
+
+def test_many_fields_and_long_values():
+    """More fields than any buffer starts with, and a joined value of 100 KiB."""
+    made = [only("r", rule(MatchConfig(headers=headers(("x", ",".join(["v" * 100] * 1000))))))]
+    fields = [(b"x", b"v" * 100), (b"f", b"")] * 1000
+    assert winner(made, b"/s/M", fields) == "r/0/0"
+    assert winner(made, b"/s/M", fields[:-2]) is None
+
+
+def test_a_call_that_is_not_grpc_selects_a_listener_only():
+    one = only("r", rule(MatchConfig()))
+    listener = ListenerConfig("default/gw", "l", 80, routes=(one.key,))
+    table = RouteTable(compile_image(GatewayConfig((listener,), {one.key: one})).octets)
+    assert table.match_request(0, b"a", b"/s/M", [], is_grpc=False) == {"listener": "default/gw/l", "route": None}
+
+
+def test_decisions_and_compiled_regexes_go_on_to_the_next_table():
+    one = only("r", rule(MatchConfig("s+", True)))
+    listener = ListenerConfig("default/gw", "l", 80, routes=(one.key,))
+    image = compile_image(GatewayConfig((listener,), {one.key: one})).octets
+    table = RouteTable(image, regex_cache=8)
+    assert table.match_times(10, 0, b"a", b"/ss/M", []) == 10
+    assert (table.regexes.cache.misses, table.regexes.cache.hits) == (1, 9)
+    after = RouteTable(image, table)
+    assert after.match_times(10, 0, b"a", b"/ss/M", []) == 10
+    assert (after.regexes.cache.misses, after.regexes.cache.hits) == (1, 19)
+
+
+# --- against the obvious matcher ---
 
 HOSTNAMES = st.sampled_from(["", "a.com", "b.a.com", "*.com", "*.a.com", "*.b.a.com", "c.b.a.com", "a.org"])
 AUTHORITIES = st.sampled_from(
@@ -54,7 +226,6 @@ matches = st.builds(
     lambda service, method, headers: MatchConfig(*service, *method, tuple(headers)),
     terms(SERVICES, SERVICE_PATTERNS), terms(METHODS, METHOD_PATTERNS), st.lists(header_matches, max_size=3),
 )  # fmt: skip
-REF = BackendRefConfig("default/b:1", "default", "b", 1)
 
 
 @st.composite
