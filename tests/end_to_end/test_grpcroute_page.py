@@ -117,8 +117,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Exa
     class Started(dict[str, Example]):
         def __missing__(self, name: str) -> Example:
             folder = tmp_path_factory.mktemp(name)
-            for source in (EXAMPLES / "gateway.yaml", EXAMPLES / "services.yaml", EXAMPLES / "grpcroute" / f"{name}.yaml"):
-                shutil.copy(source, folder)
+            for source in ("gateway.yaml", "services.yaml", f"grpcroute/{name}.yaml"):
+                shutil.copy(EXAMPLES / source, folder)
             services = services_of(EXAMPLES / "grpcroute" / f"{name}.yaml")
             backends = {}
             for service in services:
