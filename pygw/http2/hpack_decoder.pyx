@@ -6,6 +6,9 @@
 # * Over the limit nothing is kept, but the dynamic table is kept in step, so that the other streams of the
 #   connection live on; at ABUSE_FACTOR times the limit that courtesy ends.
 # * Names and values are classified once: literals when read, entries when added, never when used.
+#
+# (The check takes differences of pointers for sums of integers, and hashes that wrap for mistakes.)
+# cython: overflowcheck=False
 
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc

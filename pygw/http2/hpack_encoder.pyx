@@ -5,6 +5,9 @@
 # its own table (many senders put everything there): values that change with each call would only push the
 # useful entries out of a table that many clients share. Credentials and cookies follow the same rule, so nothing
 # is indexed that its sender does not repeat; never-indexed fields stay so (§7.1.3).
+#
+# (The check takes differences of pointers for sums of integers, and hashes that wrap for mistakes.)
+# cython: overflowcheck=False
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy

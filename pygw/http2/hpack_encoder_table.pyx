@@ -1,4 +1,7 @@
 # hpack_encoder_table.pyx: the dynamic table at the peer as our encoder knows it. See hpack_encoder_table.pxd.
+#
+# (The check takes differences of pointers for sums of integers, and hashes that wrap for mistakes.)
+# cython: overflowcheck=False
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc

@@ -1,6 +1,9 @@
 # hpack_table.pyx: the tables of HPACK (RFC 7541 §2.3) and what is known of field names. See hpack_table.pxd.
 #
 # The static table and the lookup tables are built at import from the lists below, and never change after.
+#
+# (The check takes differences of pointers for sums of integers, and hashes that wrap for mistakes.)
+# cython: overflowcheck=False
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc

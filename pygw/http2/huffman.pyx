@@ -4,6 +4,9 @@
 # longer codes (12 to 30 bits) are found by comparing with the first code of each next length, as the code is
 # canonical. So the tables take 10 KB, and no input costs more than a few nanoseconds an octet. They are built
 # at import from huffman_code.py, and never change after.
+#
+# (The check takes differences of pointers for sums of integers, and hashes that wrap for mistakes.)
+# cython: overflowcheck=False
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy

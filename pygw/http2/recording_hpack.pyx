@@ -1,5 +1,8 @@
 # recording_hpack.pyx: HPACK for Python: decoder and encoder that take and give Python objects, and the leaf
 # functions below them. For tests, fuzzers and benchmarks; the engine does not use it.
+#
+# (The check takes differences of pointers for sums of integers, and hashes that wrap for mistakes.)
+# cython: overflowcheck=False
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
