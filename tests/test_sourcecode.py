@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,6 @@ MAX_FUNCTION_LINES = 60
 
 SOURCES = sorted(path for ending in ("py", "pyx", "pxd", "pyi") for path in (ROOT / "pygw").rglob(f"*.{ending}"))
 CYTHON = [path for path in SOURCES if path.suffix in (".pyx", ".pxd")]
-MATCHER = re.compile(r"pygw\.(_fastmatch|image_\w+|siphash|vector)$")
 LEAVES = {"pygw", "pygw.model", "pygw.settings", "pygw.errors", "pygw.field", "pygw.logs", "pygw.cpus"}
 
 
@@ -29,6 +30,9 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path) for path in SOURCES}
+# The matcher is the compiled modules at the root, and two leaves of plain Python.
+MATCHER = {name_of(path) for path in CYTHON if path.parent == ROOT / "pygw"} - {"pygw", "pygw.field"}
+MATCHER |= {"pygw.regex", "pygw.local_address"}
 
 
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -39,11 +43,22 @@ def imports_of(path: Path) -> Iterator[tuple[int, str]]:
         if not found:
             continue
         module, names, plain = found.groups()
+        if module and module.startswith("."):
+            module = absolute(module, path)
         # `from pygw.http2 cimport stream` imports the module pygw.http2.stream
         parts = re.findall(r"\w+", names) if module else []
         submodules = [f"{module}.{part}" for part in parts if f"{module}.{part}" in MODULES]
         for imported in submodules or [module or plain]:
             yield number, imported
+
+
+def absolute(relative: str, path: Path) -> str:
+    """The module that `..field` means in a file."""
+    package = name_of(path).split(".")
+    if path.stem != "__init__":
+        package.pop()
+    dots = len(relative) - len(relative.lstrip("."))
+    return ".".join([*package[: len(package) - dots + 1], *relative.lstrip(".").split(".")]).rstrip(".")
 
 
 def all_imports(*, of_pygw: bool = True) -> Iterator[tuple[str, str, str]]:
@@ -67,10 +82,10 @@ def may_import(importer: str, imported: str) -> bool:
         return imported in ("pygw", importer)
     if within(importer, "pygw.http2"):
         return within(imported, "pygw.http2") or imported == "pygw.field"
-    if MATCHER.match(importer):
+    if importer in MATCHER:
         if imported == "pygw.model":  # what builds an image reads the configuration; what matches sees octets alone
             return importer == "pygw.image_builder"
-        return bool(MATCHER.match(imported)) or imported == "pygw.field"
+        return imported in MATCHER or imported == "pygw.field"
     if within(importer, "pygw.demo"):
         return within(imported, "pygw.demo") or imported in LEAVES
     if within(imported, "pygw.demo"):
@@ -100,6 +115,27 @@ def test_only_the_demo_needs_grpcio() -> None:
         and not within(importer, "pygw.demo")
     ]
     assert not wrong
+
+
+def test_third_party_imports_are_dependencies() -> None:
+    """What pygw imports is what `pip install pygw-grpc` brings; another package that is just there does not count."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {_normal(re.split(r"[<>=!~\[; ]", dependency)[0]) for dependency in project["dependencies"]}
+    distributions = importlib.metadata.packages_distributions()
+    known = {*sys.stdlib_module_names, "pygw", "cython", "libc", "cpython"}
+    wrong = []
+    for where, _, imported in all_imports(of_pygw=False):
+        top = imported.split(".")[0]
+        if top in known or imported == "google.protobuf":
+            continue  # protobuf comes with grpcio-reflection, which is tied to its versions
+        if not declared & {_normal(name) for name in distributions.get(top, [top])}:
+            wrong.append(f"{where}: {imported}")
+    assert not wrong
+
+
+def _normal(distribution: str) -> str:
+    """The name of a distribution as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def test_no_circular_cimport() -> None:

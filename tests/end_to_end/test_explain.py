@@ -150,7 +150,7 @@ def test_100_000_requests_within_a_minute(tmp_path: Path) -> None:
     assert time.monotonic() - started < 60.0
 
 
-def test_a_bad_linenames_itself(tmp_path: Path) -> None:
+def test_a_bad_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(GATEWAY)
     done = subprocess.run(
         [sys.executable, "-m", "pygw", "explain", "--batch", "-f", str(tmp_path)],
@@ -161,4 +161,6 @@ def test_a_bad_linenames_itself(tmp_path: Path) -> None:
         timeout=60.0,
     )
     assert done.returncode != 0
-    assert "2" in done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["outcome"] for answer in told] == ["none", "error"]
+    assert "line 2" in told[1]["message"]
