@@ -36,6 +36,7 @@ from pygw.run_options import RunOptions
 log = logging.getLogger(__name__)
 
 HANG_INTERVALS = 6  # intervals of ALIVE_INTERVAL without a sign of life: the process hangs and is killed
+START_INTERVALS = 12  # the same until it has started, which a slow disk may make long
 START_ATTEMPTS = 3  # of a process that never came up, before the whole start is given up
 STABLE_AFTER = 5.0  # seconds that a process must live for its next death not to count as a crash loop
 RESTART_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds, by deaths in a row
@@ -123,6 +124,8 @@ class Launcher:
                 sock.close()
             if self._kept is not None:
                 os.close(self._kept)
+            # The loop's handlers go with it; a late signal must not change the exit code.
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1))
         return self._exit_code
 
     # ===== signals =====
@@ -283,7 +286,8 @@ class Launcher:
             await asyncio.sleep(ALIVE_INTERVAL)
             for child in [self.control, *self.workers]:
                 child.silent_intervals += 1
-                if child.pid is not None and child.silent_intervals > HANG_INTERVALS:
+                limit = HANG_INTERVALS if child.has_started else START_INTERVALS
+                if child.pid is not None and child.silent_intervals > limit:
                     log.error("process hangs; it is killed", extra={"child": child.name, "pid": child.pid})
                     _kill(child.pid)
 

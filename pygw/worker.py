@@ -200,14 +200,13 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Close everything."""
+        """Close everything but the channel to the launcher, whose end tells it that we are gone."""
         self.relay.close()
         for listener in self._listeners.values():
             listener.server.close()
             listener.rest.close()
-        for channel in (self.control, self.launcher):
-            if channel is not None:
-                channel.close()
+        if self.control is not None:
+            self.control.close()
         await asyncio.sleep(0)
 
 

@@ -169,6 +169,11 @@ class Controller:
         except Exception:
             # A fault of ours, not of the configuration: the workers serve on, and it is tried again.
             self.last_reload_failed = True
+            if self.published is None and not self.is_restart:
+                log.exception("cannot apply the configuration")
+                message = "cannot start: a fault of pygw's own, see the log above"
+                self.tell_launcher({"type": "fatal", "message": message})
+                return
             log.exception("cannot apply the configuration; serving on as before")
             asyncio.get_running_loop().call_later(RELOAD_RETRY, self.changed)
 
@@ -195,7 +200,8 @@ class Controller:
         paths = ", ".join(self.options.paths)
         if gateways:
             errors = sum(problem.is_error for problem in self.problems)
-            message = f"nothing to serve: no valid Gateway in {paths}; the log above names {errors} errors"
+            count = f"{errors} error{'' if errors == 1 else 's'}"
+            message = f"nothing to serve: no valid Gateway in {paths}; the log above names {count}"
         else:
             message = (
                 f"nothing to serve: no Gateway in {paths}; served are Gateways whose GatewayClass is absent or has the "

@@ -13,9 +13,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from pygw import worker
+from pygw import child, worker
 from pygw.child import inherited_channel
 from pygw.settings import Settings
 
@@ -107,8 +107,7 @@ class LineProtocol(asyncio.Protocol):
         self.site = site
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
         self.relay.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -144,6 +143,8 @@ class LineProtocol(asyncio.Protocol):
 if __name__ == "__main__":
     import uvloop
 
+    if "TEST_ALIVE_INTERVAL" in os.environ:
+        child.ALIVE_INTERVAL = float(os.environ["TEST_ALIVE_INTERVAL"])
     uvloop.run(worker.serve(inherited_channel(), lambda loop: worker.Worker(loop, FakeRelay, HELP, goaway_gap=0.05)))
     sys.stdout.flush()
     os._exit(0)

@@ -1,0 +1,370 @@
+"""The processes of `pygw run`: start, replacement, ports, drain, and their end. Workers speak lines (doubles/relay)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.launcher import GATEWAY, PATIENCE, ROUTE, Line, Run, taken_port
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(GATEWAY + ROUTE)
+    return path
+
+
+def replace(path: Path, text: str) -> None:
+    """As an editor does: at once."""
+    scratch = path.with_suffix(".new")
+    scratch.write_text(text)
+    scratch.rename(path)
+
+
+def has_ended(pidfd: int) -> bool:
+    return bool(select.select([pidfd], [], [], PATIENCE)[0])
+
+
+# ===== start =====
+
+
+def test_all_workers_serve_the_port(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run:
+        assert run.get("/healthz") == (200, "ok\n")
+        assert run.get("/readyz") == (200, "ready\n")
+        seen = set()
+        with contextlib.ExitStack() as lines:
+            while len(seen) < 2:  # the kernel chooses by a hash of the client's port
+                answer = lines.enter_context(run.connect()).who()
+                seen.add(answer["worker"])
+                assert answer["site"] == ":80"
+                assert answer["version"] == 1
+                assert answer["backends"] == {"default/greeter:50051": [["127.0.0.9", 50051]]}
+
+
+def test_options_reach_the_workers_and_the_environment_counts(config: Path) -> None:
+    arguments = ["-f", str(config), "--set", "max_concurrent_streams=7"]
+    with Run(*arguments, environment={"PYGW_PROBE_ADDRESS": "127.0.0.1:0"}).ready() as run, run.connect() as line:
+        assert line.who()["streams"] == 7
+        run.log("admin server listens", role="probe")
+
+
+def test_standard_input_outlives_a_control_process() -> None:
+    with Run("-f", "-", stdin=GATEWAY + ROUTE).ready() as run:
+        mark = run.mark
+        os.kill(run.children()["control"], signal.SIGKILL)
+        run.log("configuration published", since=mark, version=2, routes=1)
+
+
+def test_v4_and_v6(config: Path) -> None:
+    with Run("-f", str(config), environment={"PYGW_BIND": ""}) as run:
+        run.ready()
+    with Run("-f", str(config), "--bind", "127.0.0.1", "--bind", "::1").ready() as run:
+        hosts = {line["address"]: line["port"] for line in run.lines if line["message"] == "listening"}
+        assert hosts.keys() == {"127.0.0.1", "::1"}
+        with socket.create_connection(("::1", hosts["::1"]), PATIENCE) as sock:
+            sock.sendall(b"who\n")
+            assert b'"site": ":80"' in sock.recv(10_000)
+
+
+# ===== failed starts =====
+
+
+def test_a_port_in_use_is_an_error_that_says_what_to_do(config: Path) -> None:
+    with taken_port() as port, Run("-f", str(config), "--port-map", f"80={port}") as run:
+        assert run.wait() == 1
+        message = run.log(f"cannot bind 127.0.0.1:{port}: it is in use by {Path('/proc/self/comm').read_text().strip()}"
+                          f" (pid {os.getpid()}); free it, or serve the listener on another local port: "
+                          f"--port-map 80=18080")
+        assert message["level"] == "error"
+
+
+def test_a_second_instance_on_the_same_port_is_an_error(config: Path) -> None:
+    with Run("-f", str(config)).ready() as first, Run("-f", str(config), "--port-map", f"80={first.port}") as second:
+        assert second.wait() == 1
+        assert any("it is in use by" in line["message"] for line in second.lines)
+        with first.connect() as line:
+            assert line.who()["version"] == 1
+
+
+def test_the_admin_port_in_use(config: Path) -> None:
+    with taken_port() as port, Run("-f", str(config), "--admin", f"127.0.0.1:{port}") as run:
+        assert run.wait() == 1
+        remedy = "choose another, or none with '--admin off': --admin HOST:PORT"
+        assert any(remedy in line["message"] for line in run.lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "nothing to serve: no Gateway in PATH; served are Gateways whose GatewayClass is absent or has the "
+             "controllerName pygw.dev/gateway-controller"),
+        (ROUTE, "nothing to serve: no Gateway in PATH; served are Gateways whose GatewayClass is absent or has the "
+                "controllerName pygw.dev/gateway-controller"),
+        (GATEWAY.replace("protocol: HTTP", "protocol: UDP"),
+         "nothing to serve: no valid Gateway in PATH; the log above names 1 error"),
+    ],
+    ids=["empty", "no Gateway", "no valid listener"],
+)  # fmt: skip
+def test_nothing_to_serve(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with Run("-f", str(path)) as run:
+        assert run.wait() == 1
+        run.log(message.replace("PATH", str(path)))
+
+
+def test_a_worker_that_does_not_start_ends_the_start(config: Path) -> None:
+    with Run("-f", str(config), environment={"TEST_WORKER": "tests.doubles.no_such_module"}) as run:
+        assert run.wait() == 1
+        run.log("process does not start")
+
+
+# ===== replacement =====
+
+
+def test_a_dead_worker_is_replaced_and_its_queue_waits(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run:
+        workers = [pid for name, pid in run.children().items() if name != "control"]
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)  # so that connections stay in the accept queues
+        with contextlib.ExitStack() as stack:
+            lines = [stack.enter_context(run.connect()) for _ in range(20)]
+            mark = run.mark
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+            answers = [line.who() for line in lines]
+        assert {answer["pid"] for answer in answers}.isdisjoint(workers)
+        for number in (0, 1):
+            run.log("process died; it is replaced", since=mark, child=f"worker {number}", exit="SIGKILL")
+            assert run.metric(f'pygw_worker_restarts_total{{worker="{number}"}}') == 1
+        assert run.get("/readyz")[0] == 200
+
+
+def test_counts_of_dead_workers_are_kept(config: Path) -> None:
+    with Run("-f", str(config), "--workers", "1").ready() as run:
+        with run.connect() as line:
+            line.who()
+            line.who()
+        calls = 'pygw_calls_total{grpc_status="0",service="a\\"b\\n"}'
+        assert run.metric(calls) == 2
+        mark = run.mark
+        os.kill(run.children()["0"], signal.SIGKILL)
+        run.log("process started", since=mark, child="worker 0")
+        with run.connect() as line:
+            line.who()
+        run.eventually(lambda: run.metric(calls) == 3, "the counts of both processes")
+        os.kill(run.children()["control"], signal.SIGKILL)
+        run.eventually(lambda: run.metric(calls) == 3, "the counts outlive the control process")
+        assert run.metric("pygw_control_restarts_total") == 1
+
+
+def test_the_control_process_is_replaced_while_workers_serve(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run, run.connect() as line:
+        before = line.who()
+        mark = run.mark
+        os.kill(run.children()["control"], signal.SIGKILL)
+        assert run.get("/healthz")[0] == 200  # waits in the launcher's socket until somebody answers
+        assert run.get("/readyz")[0] == 200
+        run.log("configuration published", since=mark, version=2)
+        replace(config, GATEWAY)
+        run.log("configuration published", since=mark, version=3, routes=0)
+        after = line.who()
+        assert (after["pid"], after["version"]) == (before["pid"], 3)
+
+
+def test_a_new_control_process_with_a_broken_source_leaves_the_workers_alone(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run, run.connect() as line:
+        config.write_text("a: [\n")
+        mark = run.mark
+        os.kill(run.children()["control"], signal.SIGKILL)
+        run.log("keeping what the workers serve", since=mark)
+        assert line.who()["version"] == 1
+        assert run.get("/readyz")[0] == 200
+        assert run.metric("pygw_config_last_reload_success") == 0
+        assert run.metric("pygw_config_last_reload_success_timestamp_seconds") > 0
+        replace(config, GATEWAY)
+        run.log("configuration published", since=mark, version=2)
+
+
+@pytest.mark.parametrize("name", ["control", "0"])
+def test_what_hangs_is_replaced(config: Path, name: str) -> None:
+    with Run("-f", str(config), environment={"TEST_ALIVE_INTERVAL": "0.2"}).ready() as run:
+        mark = run.mark
+        os.kill(run.children()[name], signal.SIGSTOP)
+        child = name if name == "control" else f"worker {name}"
+        run.log("process hangs; it is killed", since=mark, child=child)
+        run.log("process started", since=mark, child=child)
+        assert run.get("/readyz")[0] == 200
+
+
+def test_nobody_outlives_a_killed_launcher(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run:
+        pidfds = [os.pidfd_open(pid) for pid in run.children().values()]
+        assert len(pidfds) == 3
+        run.signal(signal.SIGKILL)
+        ended = [has_ended(pidfd) for pidfd in pidfds]
+        for pidfd in pidfds:
+            os.close(pidfd)
+        assert all(ended)
+
+
+# ===== configuration changes =====
+
+
+def test_broken_yaml_changes_nothing_and_says_where(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run:
+        replace(config, GATEWAY + "\n\tx: [\n")
+        problem = run.log("problem in the configuration", reason="ParseError", level="error")
+        assert problem["at"].startswith(f"{config}:")
+        with run.connect() as line:
+            assert line.who()["version"] == 1
+        status = json.loads(run.get("/status")[1])
+        assert status["problems"][0]["file"] == str(config)
+        assert run.metric('pygw_config_problems{severity="error"}') == 1
+        replace(config, GATEWAY)
+        run.log("all problems of the configuration are solved")
+        run.log("configuration published", version=2)
+
+
+def test_ports_come_and_go_with_the_configuration(config: Path) -> None:
+    second = "  - {name: more, port: 81, protocol: HTTP}\n"
+    with Run("-f", str(config), "--port-map", "80=0", "--port-map", "81=0").ready() as run:
+        first_port = run.port
+        replace(config, GATEWAY + second + ROUTE)
+        port = run.log("listening", listener_port=81)["port"]
+        with Line(port) as line:
+            assert line.who()["site"] == ":81"
+        mark = run.mark
+        replace(config, GATEWAY + ROUTE)
+        run.log("configuration published", since=mark)
+
+        def is_closed() -> bool:
+            with contextlib.closing(socket.socket()) as sock:
+                return sock.connect_ex(("127.0.0.1", port)) != 0
+
+        run.eventually(is_closed, "the port of the listener that is gone is closed")
+        with Line(first_port) as line:
+            assert line.who()["version"] == 3
+
+
+def test_a_port_that_cannot_be_bound_later_disturbs_nobody(config: Path) -> None:
+    with taken_port() as port, Run("-f", str(config), "--port-map", "80=0", "--port-map", f"81={port}").ready() as run:
+        replace(config, GATEWAY + "  - {name: more, port: 81, protocol: HTTP}\n" + ROUTE)
+        reason = run.log("cannot bind")["reason"]
+        assert f"127.0.0.1:{port}" in reason
+        assert run.get("/readyz") == (200, f"ready\n{reason}\n")
+        assert run.metric("pygw_bind_failures") == 1
+        status = json.loads(run.get("/status")[1])
+        gateway = next(item["status"] for item in status["objects"] if item["kind"] == "Gateway")
+        programmed = {
+            listener["name"]: condition["status"]
+            for listener in gateway["listeners"]
+            for condition in listener["conditions"]
+            if condition["type"] == "Programmed"
+        }
+        assert programmed == {"grpc": "True", "more": "False"}
+        with run.connect() as line:
+            assert line.who()["version"] == 2
+
+
+def test_endpoint_changes_reach_the_workers_without_a_new_version(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run, run.connect() as line:
+        replace(config, (GATEWAY + ROUTE).replace("127.0.0.9", "127.0.0.8"))
+        run.log("endpoints changed", backends=["default/greeter:50051"])
+
+        def arrived() -> bool:
+            return bool(line.who()["backends"] == {"default/greeter:50051": [["127.0.0.8", 50051]]})
+
+        run.eventually(arrived, "the new endpoint")
+        assert line.who()["version"] == 1
+
+
+def test_hangup_reads_again(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run:
+        before = run.metric("pygw_config_reloads_total")
+        run.signal(signal.SIGHUP)
+        run.log("reloading", signal="SIGHUP")
+        run.eventually(lambda: run.metric("pygw_config_reloads_total") == before + 1, "one more reload")
+
+
+def test_the_access_log_is_reopened(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    with Run("-f", str(config), "--workers", "1", "--access-log", str(path)).ready() as run, run.connect() as line:
+        line.who()
+        assert path.read_text() == '{"call":1}\n'
+        path.rename(tmp_path / "access.log.1")
+        run.signal(signal.SIGUSR1)
+        run.eventually(path.exists, "a new file")
+        line.who()
+        assert path.read_text() == '{"call":2}\n'
+
+
+# ===== the end =====
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_drain(config: Path, number: signal.Signals) -> None:
+    with Run("-f", str(config), "--drain-delay", "0.3").ready() as run, run.connect() as line:
+        line.who()
+        port = run.port
+        run.signal(number)
+        run.log("draining", cause=number.name)
+        assert run.get("/readyz") == (503, "not ready: draining\n")
+        with Line(port) as late:  # still accepted
+            assert late.who()["draining"] is False
+            assert late.hear() == "goaway 1"
+            assert line.hear() == "goaway 1"
+            assert late.hear() == "goaway 2"
+            assert line.hear() == "goaway 2"
+            with pytest.raises(ConnectionRefusedError):
+                Line(port)
+            late.say("bye")
+            assert run.process.poll() is None
+            line.say("bye")
+            assert run.wait() == 0
+
+
+def test_drain_timeout_ends_what_is_left(config: Path) -> None:
+    with Run("-f", str(config), "--drain-timeout", "0.3").ready() as run, run.connect() as line:
+        line.who()
+        run.signal(signal.SIGTERM)
+        assert [line.hear(), line.hear(), line.hear(), line.hear()] == ["goaway 1", "goaway 2", "aborted", ""]
+        assert run.wait() == 0
+
+
+def test_a_second_signal_exits_at_once(config: Path) -> None:
+    with Run("-f", str(config), "--drain-delay", "60").ready() as run, run.connect() as line:
+        line.who()
+        run.signal(signal.SIGTERM)
+        run.log("draining")
+        while run.process.poll() is None:  # one that comes with the first counts as the same
+            run.signal(signal.SIGTERM)
+            with contextlib.suppress(Exception):
+                run.process.wait(0.05)
+        assert run.wait() == 128 + signal.SIGTERM
+
+
+def test_drain_by_http(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run:
+        assert run.get("/drain")[0] == 405
+        assert run.get("/drain", "POST", {"Host": "evil.example"})[0] == 403
+        assert run.get("/drain", "POST", {"Origin": "http://evil.example"})[0] == 403
+        assert run.process.poll() is None
+        assert run.get("/drain", "POST") == (202, "draining\n")
+        assert run.wait() == 0
+
+
+def test_a_signal_before_it_is_ready_stops_it(config: Path) -> None:
+    with Run("-f", str(config), "--drain-delay", "60") as run:
+        run.log("admin server listens")
+        run.signal(signal.SIGTERM)
+        assert run.wait() == 0
