@@ -18,14 +18,11 @@ from ..field cimport (
     TOKEN_GRPC_STATUS,
     TOKEN_GRPC_TIMEOUT,
     TOKEN_HOST,
-    TOKEN_KEEP_ALIVE,
     TOKEN_METHOD,
     TOKEN_PATH,
-    TOKEN_PROXY_CONNECTION,
     TOKEN_SCHEME,
     TOKEN_STATUS,
     TOKEN_TE,
-    TOKEN_TRANSFER_ENCODING,
     TOKEN_UNKNOWN_PSEUDO,
     TOKEN_UPGRADE,
     TOKEN_USER_AGENT,
@@ -58,7 +55,9 @@ cdef inline uint8_t lower(uint8_t octet) noexcept:
 
 
 # Is `octets` equal to `text` (lower case), whatever its own case?
-cdef inline bint equals_lower(const uint8_t* octets, Py_ssize_t length, const char* text, Py_ssize_t text_length) noexcept:
+cdef inline bint equals_lower(
+    const uint8_t* octets, Py_ssize_t length, const char* text, Py_ssize_t text_length,
+) noexcept:
     cdef Py_ssize_t i
     if length != text_length:
         return False

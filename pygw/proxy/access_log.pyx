@@ -3,7 +3,7 @@
 # A line is written straight into the buffer. Each text is measured at its worst first (6 octets for each of its
 # own), so that the loops need no check of room; `lines` grows at most to FLUSH_SIZE and one line.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 
 from ..http2.buffer cimport Buffer, buffer_append, buffer_free, buffer_reserve, buffer_take

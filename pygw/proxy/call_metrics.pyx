@@ -2,7 +2,7 @@
 
 import os
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
@@ -213,7 +213,6 @@ cdef class CallMetrics:
     def collect(self):
         cdef list counters = []
         cdef list histograms = []
-        cdef list chunks = []
         cdef Chunk* chunk = <Chunk*>self.chunks
         cdef Py_ssize_t i, used = self.chunk_used
         while chunk != NULL:
@@ -394,8 +393,8 @@ def count_everything():
 
 def measure_series(CallMetrics metrics, bytes path, Py_ssize_t rounds):
     """Looks one series up `rounds` times."""
-    cdef Py_ssize_t i
-    for i in range(rounds):
+    cdef Py_ssize_t _
+    for _ in range(rounds):
         metrics.series(
             <const uint8_t*>path, len(path), <const uint8_t*>path, <uint32_t>len(path), <const uint8_t*>path, 1
         )

@@ -1,8 +1,7 @@
 # grpc_wire.pyx: grpc-timeout, grpc-message and message prefixes. See grpc_wire.pxd.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-
+from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memset
 
 

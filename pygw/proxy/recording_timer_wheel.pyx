@@ -14,7 +14,7 @@ cdef class RecordingTimerWheel(TimerWheel):
         bint virtual
         readonly list fired      # numbers, in order
         public uint64_t now      # microseconds, where `virtual`
-        public object on_expired # called with each number
+        public object on_expired  # called with each number
 
     def __init__(self, loop, Py_ssize_t size, bint virtual=True):
         self.timers = <Timer**>calloc(size, sizeof(Timer*))
@@ -74,8 +74,8 @@ cdef class RecordingTimerWheel(TimerWheel):
 
     def measure_arming(self, Py_ssize_t rounds):
         """Arms and disarms timer 0 so many times: for benchmarks."""
-        cdef Py_ssize_t i
+        cdef Py_ssize_t _
         self.start(0, 1.0)
-        for i in range(rounds):
+        for _ in range(rounds):
             self.arm(self.timers[0], 0.5)
             self.disarm(self.timers[0])
