@@ -39,6 +39,53 @@ class Settings:
         4096, "octets", "HPACK dynamic table that we keep for a peer (RFC 7541 §4.2).")
     encoder_table_size: int = setting(
         4096, "octets", "The most that our own HPACK encoder uses of the table a peer allows.")
+    max_header_block: int = setting(
+        112640, "octets",
+        "Compressed octets of one header block, HEADERS and CONTINUATION together, that are held until it is "
+        "whole; a peer that sends more gets ENHANCE_YOUR_CALM (CVE-2024-27316). 110 KiB, so that a CONTINUATION "
+        "flood ends within 128 KiB, the frame that is too much included.",
+        "pygw_limit_hits_total{limit}")
+    max_continuations: int = setting(
+        32, "frames",
+        "CONTINUATION frames of one header block: a full block in frames of 4 KiB. Ends floods of empty and "
+        "1-octet CONTINUATIONs, which max_header_block does not see.",
+        "pygw_limit_hits_total{limit}")
+    max_interim_responses: int = setting(
+        32, "responses",
+        "Interim (1xx) responses that a backend may send before the final one of a call; more reset the stream.",
+        "pygw_limit_hits_total{limit}")
+    max_blocked_output: int = setting(
+        1048576, "octets",
+        "Frames other than DATA that wait for a peer that does not read (answers to its PINGs, SETTINGS, "
+        "requests); more end the connection.",
+        "pygw_limit_hits_total{limit}")
+    flood_control_frames: int = setting(
+        1000, "frames",
+        "PING, PRIORITY, WINDOW_UPDATE, empty DATA, GOAWAY, unknown frames and frames of closed streams beyond "
+        "what DATA, new streams and completed calls pay for; half of it comes back each second. The CVE-2019-951x "
+        "family.",
+        "pygw_limit_hits_total{limit}")
+    flood_settings_frames: int = setting(
+        100, "frames",
+        "SETTINGS frames, each of which costs an acknowledgement and a walk over all streams (CVE-2019-9515); a "
+        "tenth comes back each second.",
+        "pygw_limit_hits_total{limit}")
+    flood_rapid_resets: int = setting(
+        200, "streams",
+        "Streams that a client opens and resets within a second before any answer (CVE-2023-44487); each "
+        "completed call gives one back, and so does a quarter of it each second.",
+        "pygw_limit_hits_total{limit}")
+    flood_provoked_resets: int = setting(
+        64, "streams",
+        "Streams that a client makes us reset by breaking a rule on them (MadeYouReset, CVE-2025-8671), and "
+        "requests over the header limits; each completed call gives one back, and so does an eighth of it each "
+        "second.",
+        "pygw_limit_hits_total{limit}")
+    flood_refused_streams: int = setting(
+        1000, "streams",
+        "Streams refused because the stream limit is reached. As many as max_concurrent_streams: a client that "
+        "has not seen our SETTINGS yet may open a first batch; a quarter comes back each second.",
+        "pygw_limit_hits_total{limit}")
     connect_timeout: float = setting(5.0, "seconds", "TCP connect to an endpoint.", "pygw_upstream_connects_total")
     handshake_timeout: float = setting(
         10.0, "seconds", "TLS and HTTP/2 handshake, both ways: a half-open connection is closed after it.",
@@ -64,6 +111,9 @@ class Settings:
         "scaled-out gateway gets its share; 0: never.")
     max_connection_age_grace: float = setting(
         0.0, "seconds", "Calls still open so long after max_connection_age are ended with UNAVAILABLE; 0: never.")
+    unserved_wait: float = setting(
+        1.0, "seconds", "A request that is not gRPC is answered (415, 405) when it is whole, after 16 KiB of it, or after "
+        "so long: before that what is malformed in it is still found.")
     max_mirror_calls: int = setting(
         1024, "calls", "Mirrored calls (RequestMirror) that one worker may have open; more are not mirrored.",
         "pygw_mirrors_failed_total")

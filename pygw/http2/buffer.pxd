@@ -27,7 +27,7 @@ cdef enum:
 cdef inline uint8_t* buffer_reserve(Buffer* self, Py_ssize_t more) except NULL:
     cdef Py_ssize_t needed = self.length + more
     cdef Py_ssize_t capacity
-    if needed > self.capacity:
+    if needed > self.capacity or self.owner == NULL:
         capacity = self.capacity * 2
         if capacity < BUFFER_FIRST_CAPACITY:
             capacity = BUFFER_FIRST_CAPACITY

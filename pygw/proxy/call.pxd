@@ -40,6 +40,9 @@ cdef int call_response_trailers(Call* call, Field* fields, Py_ssize_t count, Fie
 cdef int call_response_drained(Call* call, Py_ssize_t octets) except -1    # went to the client
 cdef int call_upstream_gone(Call* call, CloseCause cause, uint32_t code) except -1
 
+# Answers a CALL_UNSERVED with its http_status and a short text.
+cdef int call_refused(Call* call) except -1
+
 # Ends the call towards the client in the form that fits how far it is (interface.md "What a caller sees"), and
 # towards the backend with RST_STREAM(CANCEL). `message` becomes grpc-message; `reason` is for the log.
 cdef int call_failed(Call* call, int grpc_status, const uint8_t* message, Py_ssize_t length, const char* reason) except -1

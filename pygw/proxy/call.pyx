@@ -30,6 +30,7 @@ from .call_record cimport (
     CALL_DELIVERED,
     CALL_FINISHED,
     CALL_GRPC,
+    CALL_HEAD,
     CALL_MIRROR,
     CALL_REQUEST_ENDED,
     CALL_RESPONSE_BEGUN,
@@ -517,6 +518,24 @@ cdef int call_upstream_gone(Call* call, CloseCause cause, uint32_t code) except 
 
 cdef int fail_text(Call* call, int grpc_status, const char* message, const char* reason) except -1:
     return call_failed(call, grpc_status, <const uint8_t*>message, <Py_ssize_t>strlen(message), reason)
+
+
+cdef const char* NOT_GRPC = (
+    "This is a gRPC gateway: it serves gRPC calls over HTTP/2 (POST, content-type: application/grpc).\n"
+)
+cdef const char* NOT_POST = "gRPC calls use the POST method of HTTP/2; this request used another one.\n"
+
+
+cdef int call_refused(Call* call) except -1:
+    cdef Peer downstream = down_peer(call)
+    cdef const char* text = NOT_POST if call.http_status == 405 else NOT_GRPC
+    cdef int status = call.http_status
+    cdef bint head_only = call.flags & CALL_HEAD
+    cdef Stream* down
+    finish_call(call, -1, ENDED_BY_GATEWAY, "not a gRPC call")
+    down = detach_down(call)
+    release_call(call)
+    return reply_http(downstream, down, status, <const uint8_t*>text, <Py_ssize_t>strlen(text), head_only)
 
 
 # HTTP status for a failure of a call that is not gRPC.

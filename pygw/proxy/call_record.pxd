@@ -17,6 +17,8 @@ cdef enum CallFlag:
     CALL_RESPONSE_ENDED = 0x0008 # END_STREAM of the response was relayed or made
     CALL_FINISHED = 0x0010       # counted and logged
     CALL_MIRROR = 0x0020
+    CALL_UNSERVED = 0x0080       # not a gRPC call: waits for its end, to be answered with http_status
+    CALL_HEAD = 0x0100           # ... by the HEAD method: without a body
     CALL_DELIVERED = 0x0040      # HEADERS were given to an upstream: it may have been processed
 
 cdef struct CallQueue:           # calls that wait at one Endpoint, oldest first

@@ -24,6 +24,7 @@ cdef enum TimerKind:
     TIMER_GRACE = 5
     TIMER_DEADLINE = 8           # a Call: grpc-timeout has passed
     TIMER_PENDING = 9            # a Call: has waited too long for a connection
+    TIMER_UNSERVED = 10          # a Call: not gRPC, and not whole in time
 
 cdef class Context(TimerWheel):
     cdef:
@@ -70,6 +71,7 @@ cdef class Context(TimerWheel):
         double max_connection_age_grace
         double upstream_idle
         double pending_timeout
+        double unserved_wait
         Py_ssize_t pending_calls
         Py_ssize_t max_upstream_connections
         Py_ssize_t max_mirror_calls

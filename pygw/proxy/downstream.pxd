@@ -44,6 +44,7 @@ cdef class Downstream(Peer):
     cdef int current_site(self, Snapshot snapshot) except? -2
     # ===== from a request to a Call, or to the gateway's own answer =====
     cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1
+    cdef int refuse_http(self, Stream* stream, int status, RequestHead* head, bint end_stream) except -1
     cdef int answer(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
                     RequestHead* head, int grpc_status, const char* message) except -1
     cdef int answer_octets(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,

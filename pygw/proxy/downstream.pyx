@@ -2,7 +2,7 @@
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset, strlen
 
 from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Request, RouteTable, RuleRecord, Span
@@ -16,6 +16,7 @@ from .backend cimport Backend
 from .call cimport (
     call_client_gone,
     call_failed,
+    call_refused,
     call_request_data,
     call_request_trailers,
     call_response_drained,
@@ -35,24 +36,25 @@ from .call_metrics cimport finish as finish_series
 from .call_metrics cimport start as start_series
 from .call_record cimport (
     CALL_GRPC,
+    CALL_HEAD,
     CALL_MIRROR,
     CALL_REQUEST_ENDED,
+    CALL_UNSERVED,
     Call,
 )
 from .client_address cimport FORWARDED_FOR_MAX, Address, TrustedProxies, parse_address
-from .context cimport TIMER_AGE, TIMER_DEADLINE, TIMER_GRACE, Context
+from .context cimport TIMER_AGE, TIMER_DEADLINE, TIMER_GRACE, TIMER_UNSERVED, Context
 from .endpoint cimport Endpoint
 from .grpc_wire cimport parse_timeout
 from .peer cimport Peer
 from .proxy_protocol cimport PROXY_HEADER_MAX, ProxyHeader, parse_proxy_header
-from .reply cimport reply_http, reply_trailers_only
+from .reply cimport reply_trailers_only
 from .request_section cimport build_request
 from .snapshot cimport Snapshot
 
-cdef const char* NOT_GRPC = (
-    "This is a gRPC gateway: it serves gRPC calls over HTTP/2 (POST, content-type: application/grpc).\n"
-)
-cdef const char* NOT_POST = "gRPC calls use the POST method.\n"
+cdef enum:
+    UNSERVED_OCTETS = 16384      # of a request that is not gRPC; with more it is not waited for any longer
+
 cdef const char* NEED_HTTP2 = (
     "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain; charset=utf-8\r\n"
     "content-length: 93\r\nconnection: close\r\n\r\n"
@@ -230,11 +232,9 @@ cdef class Downstream(Peer):
             self.context.counters.limit_hits[<int>LIMIT_MAX_HEADER_LIST_SIZE] += 1
             return self.refuse(stream, 8, "request headers are larger than max_header_list_size")
         if not head.is_grpc:
-            return reply_http(self, stream, 415, <const uint8_t*>NOT_GRPC, <Py_ssize_t>strlen(NOT_GRPC),
-                              is_method(head.method, "HEAD"))
+            return self.refuse_http(stream, 415, head, end_stream)
         if not is_method(head.method, "POST"):
-            return reply_http(self, stream, 405, <const uint8_t*>NOT_POST, <Py_ssize_t>strlen(NOT_POST),
-                              is_method(head.method, "HEAD"))
+            return self.refuse_http(stream, 405, head, end_stream)
         if snapshot is None:
             return self.refuse(stream, 14, "the gateway has no configuration yet")
         request.authority = NULL if head.authority == NULL else head.authority.value
@@ -256,6 +256,30 @@ cdef class Downstream(Peer):
 
     cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1:
         return reply_trailers_only(self, stream, grpc_status, <const uint8_t*>message, <Py_ssize_t>strlen(message))
+
+    # What is not a gRPC call is answered when it is whole, so that what is malformed further on is still reset as
+    # malformed (RFC 9113 §8.1.1); but it need not be whole for long, nor be long.
+    cdef int refuse_http(self, Stream* stream, int status, RequestHead* head, bint end_stream) except -1:
+        cdef Context context = self.context
+        cdef Call* call = new_call(context)
+        call.flags = CALL_UNSERVED
+        if is_method(head.method, "HEAD"):
+            call.flags |= CALL_HEAD
+        call.http_status = <uint16_t>status
+        call.downstream = <PyObject*>self
+        call.down = stream
+        stream.owner = call
+        call.started_us = context.turn_us
+        call.series = context.metrics.series(NULL, 0, NULL, 0, NULL, 0)
+        start_series(call.series)
+        if context.access_log is not None:
+            self.keep_for_log(call, head)
+        if end_stream:
+            return call_refused(call)
+        call.deadline.owner = call
+        call.deadline.kind = TIMER_UNSERVED
+        context.arm(&call.deadline, context.unserved_wait)
+        return 0
 
     # A call that the gateway answers itself at once: counted and logged like any other.
     cdef int answer(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
@@ -442,15 +466,22 @@ cdef class Downstream(Peer):
     # ===== hooks of a stream =====
 
     cdef int on_data(self, Stream* stream, const uint8_t* data, Py_ssize_t length, bint end_stream) except -1:
-        if stream.owner != NULL:
-            return call_request_data(<Call*>stream.owner, data, length, end_stream)
+        cdef Call* call = <Call*>stream.owner
+        if call != NULL:
+            if call.flags & CALL_UNSERVED:
+                call.request_octets += <uint64_t>length
+                return call_refused(call) if end_stream or call.request_octets >= UNSERVED_OCTETS else 0
+            return call_request_data(call, data, length, end_stream)
         if length > 0:
             self.credit(stream, length)
         return 0
 
     cdef int on_trailers(self, Stream* stream, Field* fields, Py_ssize_t count, Field* grpc_status) except -1:
-        if stream.owner != NULL:
-            call_request_trailers(<Call*>stream.owner, fields, count)
+        cdef Call* call = <Call*>stream.owner
+        if call != NULL:
+            if call.flags & CALL_UNSERVED:
+                return call_refused(call)
+            call_request_trailers(call, fields, count)
         return 0
 
     cdef int on_drained(self, Stream* stream, Py_ssize_t octets) except -1:
@@ -488,9 +519,9 @@ cdef inline bint is_method(const Field* method, const char* name) noexcept:
 # Does it begin like an HTTP/1.x request line ("GET / HTTP/1.1")?
 cdef bint looks_like_http1(const uint8_t* data, Py_ssize_t length) noexcept:
     cdef Py_ssize_t i
-    for i in range(min(length, 16)):
-        if data[i] == b" ":
-            return i > 0
-        if not b"A" <= data[i] <= b"Z":
+    for i in range(length - 8):
+        if data[i] == b"\r" or data[i] == b"\n":
             return False
+        if memcmp(data + i, b" HTTP/1.", 8) == 0:
+            return True
     return False

@@ -8,11 +8,11 @@ from libc.stdint cimport uint8_t
 
 from .._fastmatch cimport RouteTable
 from .backend cimport Backend
-from .call cimport call_failed
+from .call cimport call_failed, call_refused
 from .call_metrics cimport LIMIT_PENDING_TIMEOUT, CallMetrics, relay_counters
 from .call_record cimport Call
 from .client_address cimport TrustedProxies
-from .context cimport TIMER_DEADLINE, Context
+from .context cimport TIMER_DEADLINE, TIMER_UNSERVED, Context
 from .dialer import Dialer
 from .downstream cimport Downstream, Gate
 from .endpoint cimport Endpoint
@@ -128,6 +128,8 @@ cdef class Relay:
             self.context.counters.deadlines_exceeded += 1
             message = b"deadline exceeded"
             call_failed(call, 4, message, len(message), "deadline exceeded")
+        elif kind == TIMER_UNSERVED:
+            call_refused(call)
         else:
             self.context.counters.limit_hits[<int>LIMIT_PENDING_TIMEOUT] += 1
             message = b"no connection to " + call.load.label[:call.load.label_length] + b" in time (pending_timeout)"
