@@ -67,6 +67,7 @@ cdef class ConnectionState(ConnectionHooks):
         Stream* doomed               # to get their on_closed(), linked by next
         Stream* ended                # to be given back by leave()
         uint32_t depth               # of enter()
+        bint settings_sent
         bint output_announced        # on_output() was called since take_output()
         bint stream_available        # on_stream_available() is due
         bint credit_at_receipt       # options.credit_at_receipt
@@ -97,6 +98,7 @@ cdef class ConnectionState(ConnectionHooks):
     cdef int credit(self, Stream* stream, Py_ssize_t octets) except -1
 
     # ===== private =====
+    # Our SETTINGS, where they have not gone out: they come before any other frame (§3.4).
     cdef int write_settings(self) except -1
     cdef int settle(self) except -1
     cdef int return_window(self, int64_t octets) except -1

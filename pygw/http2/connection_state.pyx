@@ -116,6 +116,7 @@ cdef class ConnectionState(ConnectionHooks):
             return 0
         enter(self)
         try:
+            self.write_settings()
             append_goaway(&self.out, LARGEST_STREAM_ID, NO_ERROR, NULL)
             self.goaway_sent = True
             self.settle()
@@ -128,6 +129,7 @@ cdef class ConnectionState(ConnectionHooks):
             return 0
         enter(self)
         try:
+            self.write_settings()
             append_goaway(&self.out, self.last_peer_stream_id, error_code, NULL)
             self.goaway_sent = True
             if not self.is_client:
@@ -142,6 +144,7 @@ cdef class ConnectionState(ConnectionHooks):
             return 0
         enter(self)
         try:
+            self.write_settings()
             append_ping(&self.out, payload, False)
             self.settle()
         finally:
@@ -156,6 +159,7 @@ cdef class ConnectionState(ConnectionHooks):
             if self.block_start >= 0:
                 self.out.length = self.block_start
                 self.block_start = -1
+            self.write_settings()
             append_goaway(&self.out, self.last_peer_stream_id, error_code, reason)
             self.goaway_sent = True
             self.end_all(error_code, reason)
@@ -180,6 +184,9 @@ cdef class ConnectionState(ConnectionHooks):
     cdef int write_settings(self) except -1:
         cdef Py_ssize_t start = self.out.length
         cdef ConnectionOptions options = self.options
+        if self.settings_sent:
+            return 0
+        self.settings_sent = True
         append_frame(&self.out, 0, FRAME_SETTINGS, 0, 0)
         if self.is_client:
             append_setting(&self.out, SETTINGS_ENABLE_PUSH, 0)
