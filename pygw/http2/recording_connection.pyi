@@ -81,6 +81,12 @@ class RecordingConnection:
     def held_octets(self) -> int:
         """Octets of buffers and tables beside the object itself."""
     @property
+    def hpack_octets(self) -> int:
+        """Octets that HPACK keeps from one header block to the next, but for its dynamic tables."""
+    @property
+    def object_octets(self) -> int:
+        """Octets of the object, its HPACK decoder and its encoder."""
+    @property
     def peer_settings(self) -> dict[str, int]: ...
     def measure_receive(self, data: bytes, rounds: int) -> None:
         """receive(data), so many times."""

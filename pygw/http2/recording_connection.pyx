@@ -1,6 +1,8 @@
 # recording_connection.pyx: a Connection for Python: hooks become tuples in a list, streams are known by id. For
 # tests, fuzzers and benchmarks; the relay does not use it.
 
+from sys import getsizeof
+
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
@@ -267,6 +269,16 @@ cdef class RecordingConnection(Connection):
             self.out.capacity + self.reader.partial.capacity + self.reader.block.capacity
             + (sizeof(Stream*) << self.table.bits if self.table.buckets != NULL else 0)
         )
+
+    @property
+    def hpack_octets(self):
+        """Octets that HPACK keeps from one header block to the next, but for its dynamic tables."""
+        return self.decoder.scratch_capacity + self.decoder.capacity * sizeof(Field)
+
+    @property
+    def object_octets(self):
+        """Octets of the object, its HPACK decoder and its encoder."""
+        return sum(map(getsizeof, (self, self.decoder, self.encoder)))
 
     @property
     def peer_settings(self):
