@@ -2,8 +2,8 @@
 #
 # A RouteTable reads the flat image that pygw/tables.py compiles from a GatewayConfig: no Python object per
 # rule, shared by all workers (a read-only mapping of one memfd). The records lie in the image (image_layout.pxd);
-# Spans are relative to RouteTable.base; a Request is what match() reads (request_target.pxd). Of pygw's data path it knows only field.pxd. The order of decision is that
-# of the Gateway API's GRPCRouteRule.matches.
+# Spans are relative to RouteTable.base; a Request is what match() reads (request_target.pxd). Of pygw's data path it
+# knows only field.pxd. The order of decision is that of the Gateway API's GRPCRouteRule.matches.
 
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .field cimport Field

@@ -1,6 +1,6 @@
 from typing import Any
 
-from pygw.regex_cache import RegexSet
+from .regex_cache import RegexSet
 
 class RouteTable:
     """The routes of one GatewayConfig, compiled by `tables.compile_image`."""

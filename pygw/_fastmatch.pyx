@@ -8,7 +8,7 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
@@ -110,7 +110,7 @@ cdef class RouteTable:
         cdef HostWalk walk
         cdef const GroupRecord* group
         cdef const MatchRecord* match
-        cdef uint32_t value
+        cdef uint32_t number, bucket
         cdef Py_ssize_t method
         found.rule = NULL
         found.listener = -1
@@ -120,11 +120,11 @@ cdef class RouteTable:
         read_host(&question.host, request.authority, request.authority_length)
         walk.scope = (<const SiteRecord*>records(self, SECTION_SITES))[site].scope
         walk.place = -1
-        value = self.next_host(&walk, &question.host)
-        if value == NONE:
+        number = self.next_host(&walk, &question.host)
+        if number == NONE:
             return 0
         # Listener isolation: the most specific listener alone is considered.
-        group = <const GroupRecord*>records(self, SECTION_GROUPS) + value
+        group = <const GroupRecord*>records(self, SECTION_GROUPS) + number
         found.listener = <int32_t>group.listener
         method = split_path(request.path, request.path_length)
         if not request.is_grpc or method == 0:
@@ -133,15 +133,15 @@ cdef class RouteTable:
         walk.scope = group.scope
         walk.place = -1
         while question.best == NONE:
-            value = self.next_host(&walk, &question.host)
-            if value == NONE:
+            bucket = self.next_host(&walk, &question.host)
+            if bucket == NONE:
                 return 0
-            self.search_bucket(&question, value)
+            self.search_bucket(&question, bucket)
         match = <const MatchRecord*>records(self, SECTION_MATCHES) + question.best
         found.rule = <const RuleRecord*>records(self, SECTION_RULES) + match.rule
         found.match = match.index
         if group.has_attachments:
-            found.listener = self.listener_of(<uint32_t>(group - <const GroupRecord*>records(self, SECTION_GROUPS)), match.route)
+            found.listener = self.listener_of(number, match.route)
         return 0
 
     cdef void ask(self, Question* question, const Request* request, Py_ssize_t method) noexcept:
@@ -161,7 +161,7 @@ cdef class RouteTable:
     # The value of the next hostname, NONE at the end.
     cdef uint32_t next_host(self, HostWalk* walk, const Host* host) noexcept:
         cdef const ScopeRecord* scope = <const ScopeRecord*>records(self, SECTION_SCOPES) + walk.scope
-        cdef const uint64_t* lengths = scope.wildcard_lengths
+        cdef const uint64_t* lengths = &scope.wildcard_lengths[0]
         cdef uint32_t value
         cdef Py_ssize_t place, left
         if walk.place < 0:
@@ -459,7 +459,9 @@ cdef class RouteTable:
             if value.length >= 0:
                 (<uint8_t*>value.octets)[value.length] = b","
             if request.fields[i].value_length > 0:
-                memcpy(<uint8_t*>value.octets + value.length + 1, request.fields[i].value, request.fields[i].value_length)
+                memcpy(
+                    <uint8_t*>value.octets + value.length + 1, request.fields[i].value, request.fields[i].value_length
+                )
             value.length += 1 + request.fields[i].value_length
         return 0
 
@@ -495,8 +497,8 @@ cdef class RouteTable:
         cdef PythonRequest asked = PythonRequest(authority, path, fields, True, b"POST")
         cdef Found found
         cdef int matched = 0
-        cdef int i
-        for i in range(times):
+        cdef int _
+        for _ in range(times):
             self.match(site, &asked.request, &found)
             matched += found.rule != NULL
         return matched
@@ -504,12 +506,12 @@ cdef class RouteTable:
     def pick_times(self, int rule, int times):
         cdef const RuleRecord* record
         cdef list counts
-        cdef int place, i
+        cdef int place, _
         if rule < 0 or <uint32_t>rule >= self.header.sections[SECTION_RULES].count:
             raise IndexError(f"no rule {rule} in this image")
         record = <const RuleRecord*>records(self, SECTION_RULES) + rule
         counts = [0] * record.refs.count
-        for i in range(times):
+        for _ in range(times):
             place = self.pick(record)
             if place >= 0:
                 counts[place] += 1

@@ -78,7 +78,7 @@ cdef list reachable(list placements):
 cdef class ImageBuilder:
     cdef:
         SipKey key
-        Vector heap
+        Vector heap              # with room for the header in front, so that its offsets are those of the image
         Vector sections[SECTION_COUNT]
         readonly list backend_keys
         dict backends            # key -> index
@@ -92,6 +92,7 @@ cdef class ImageBuilder:
         memset(&self.heap, 0, sizeof(Vector))
         memset(self.sections, 0, sizeof(self.sections))
         self.heap.width = 1
+        vector_push(&self.heap, sizeof(ImageHeader))
         for section in range(SECTION_COUNT):
             self.sections[section].width = record_size(section)
         if len(seed) != sizeof(SipKey):
@@ -128,9 +129,9 @@ cdef class ImageBuilder:
             # A lone surrogate can come from escapes in YAML; RE2 refuses it, and no octets of a request equal it.
             octets = value.encode("utf-8", "surrogatepass")
             span.length = <uint32_t>PyBytes_GET_SIZE(octets)
-            if sizeof(ImageHeader) + self.heap.count + PyBytes_GET_SIZE(octets) > LIMIT:
+            if self.heap.count + PyBytes_GET_SIZE(octets) > LIMIT:
                 raise ValueError("the configuration is too large: an image has at most 4 GiB")
-            span.offset = <uint32_t>(sizeof(ImageHeader) + self.heap.count)
+            span.offset = <uint32_t>self.heap.count
             if span.length > 0:
                 memcpy(vector_push(&self.heap, span.length), PyBytes_AS_STRING(octets), span.length)
             packed = (<uint64_t>span.offset << 32) | span.length
@@ -525,13 +526,13 @@ cdef class ImageBuilder:
         header.backend_count = <uint32_t>len(self.backend_keys)
         for section in range(TABLE_COUNT):
             header.tables[section] = add_table(
-                &self.key, self.heap.data - sizeof(ImageHeader), self.sections, section
+                &self.key, self.heap.data, self.sections, section
             )
         for i in range(self.sections[SECTION_NAMES].count):
             name = <NameRecord*>self.sections[SECTION_NAMES].data + i
             name_lengths |= <uint64_t>1 << (name.name.length if name.name.length < 63 else 63)
         header.name_lengths = name_lengths
-        offset = sizeof(header) + self.heap.count
+        offset = self.heap.count
         header.heap_end = <uint32_t>offset
         for section in range(SECTION_COUNT):
             offset = (offset + 7) & ~<uint64_t>7
@@ -544,9 +545,8 @@ cdef class ImageBuilder:
         image = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>offset)
         target = <uint8_t*>PyBytes_AS_STRING(image)
         memset(target, 0, <size_t>offset)
+        memcpy(target, self.heap.data, self.heap.count)
         memcpy(target, &header, sizeof(header))
-        if self.heap.count > 0:
-            memcpy(target + sizeof(header), self.heap.data, self.heap.count)
         for section in range(SECTION_COUNT):
             if self.sections[section].count > 0:
                 memcpy(

@@ -2,7 +2,7 @@
 #
 # The image comes from our own control process, but through a file descriptor: a truncated or stale one must give a
 # clear error, never a read outside. So every length is checked with 64-bit arithmetic before it is used, and
-# the matcher needs no checks of its own. What is proved is memory safety and that look-ups end, not that routes are right.
+# the matcher needs no checks of its own. Proved are memory safety and that look-ups end, not that routes are right.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
@@ -107,7 +107,8 @@ cdef bint check_record(const Proof* proof, int section, uint32_t i) noexcept:
     if section == SECTION_EDITS:
         return has_span(proof, (<const EditRecord*>at).name) and has_span(proof, (<const EditRecord*>at).value)
     if section == SECTION_MIRRORS:
-        return (<const MirrorRecord*>at).backend < proof.header.backend_count
+        return (<const MirrorRecord*>at).backend < proof.header.backend_count and (
+            (<const MirrorRecord*>at).denominator > 0)
     return check_index_record(proof, section, at)
 
 

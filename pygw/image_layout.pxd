@@ -218,38 +218,67 @@ cdef struct ImageHeader:
 
 
 cdef inline uint32_t record_size(int section) noexcept nogil:
-    if section == SECTION_LISTENERS: return sizeof(ListenerRecord)
-    if section == SECTION_SITES: return sizeof(SiteRecord)
-    if section == SECTION_SCOPES: return sizeof(ScopeRecord)
-    if section == SECTION_HOSTS: return sizeof(HostRecord)
-    if section == SECTION_GROUPS: return sizeof(GroupRecord)
-    if section == SECTION_ATTACHMENTS: return sizeof(AttachmentRecord)
-    if section == SECTION_BUCKETS: return sizeof(BucketRecord)
-    if section == SECTION_METHODS: return sizeof(MethodRecord)
-    if section == SECTION_PATTERN_LEAVES: return sizeof(PatternLeafRecord)
-    if section == SECTION_LEAVES: return sizeof(LeafRecord)
-    if section == SECTION_ANCHORS: return sizeof(AnchorRecord)
-    if section == SECTION_HEADER_TUPLES: return sizeof(HeaderTupleRecord)
-    if section == SECTION_HEADER_VALUES: return sizeof(HeaderValuesRecord)
-    if section == SECTION_NAMES: return sizeof(NameRecord)
-    if section == SECTION_REGEXES: return sizeof(RegexRecord)
-    if section == SECTION_HEADER_PATTERNS: return sizeof(HeaderPatternRecord)
-    if section == SECTION_MATCHES: return sizeof(MatchRecord)
-    if section == SECTION_RULES: return sizeof(RuleRecord)
-    if section == SECTION_REFS: return sizeof(BackendRefRecord)
-    if section == SECTION_EDITS: return sizeof(EditRecord)
-    if section == SECTION_MIRRORS: return sizeof(MirrorRecord)
-    if section == SECTION_NUMBERS: return sizeof(uint32_t)
-    if section == SECTION_SPANS: return sizeof(Span)
+    if section == SECTION_LISTENERS:
+        return sizeof(ListenerRecord)
+    if section == SECTION_SITES:
+        return sizeof(SiteRecord)
+    if section == SECTION_SCOPES:
+        return sizeof(ScopeRecord)
+    if section == SECTION_HOSTS:
+        return sizeof(HostRecord)
+    if section == SECTION_GROUPS:
+        return sizeof(GroupRecord)
+    if section == SECTION_ATTACHMENTS:
+        return sizeof(AttachmentRecord)
+    if section == SECTION_BUCKETS:
+        return sizeof(BucketRecord)
+    if section == SECTION_METHODS:
+        return sizeof(MethodRecord)
+    if section == SECTION_PATTERN_LEAVES:
+        return sizeof(PatternLeafRecord)
+    if section == SECTION_LEAVES:
+        return sizeof(LeafRecord)
+    if section == SECTION_ANCHORS:
+        return sizeof(AnchorRecord)
+    if section == SECTION_HEADER_TUPLES:
+        return sizeof(HeaderTupleRecord)
+    if section == SECTION_HEADER_VALUES:
+        return sizeof(HeaderValuesRecord)
+    if section == SECTION_NAMES:
+        return sizeof(NameRecord)
+    if section == SECTION_REGEXES:
+        return sizeof(RegexRecord)
+    if section == SECTION_HEADER_PATTERNS:
+        return sizeof(HeaderPatternRecord)
+    if section == SECTION_MATCHES:
+        return sizeof(MatchRecord)
+    if section == SECTION_RULES:
+        return sizeof(RuleRecord)
+    if section == SECTION_REFS:
+        return sizeof(BackendRefRecord)
+    if section == SECTION_EDITS:
+        return sizeof(EditRecord)
+    if section == SECTION_MIRRORS:
+        return sizeof(MirrorRecord)
+    if section == SECTION_NUMBERS:
+        return sizeof(uint32_t)
+    if section == SECTION_SPANS:
+        return sizeof(Span)
     return sizeof(Slot)
 
 
 # The records that a table finds.
 cdef inline int table_section(int table) noexcept nogil:
-    if table == TABLE_HOSTS: return SECTION_HOSTS
-    if table == TABLE_METHODS: return SECTION_METHODS
-    if table == TABLE_NAMES: return SECTION_NAMES
-    if table == TABLE_ANCHORS: return SECTION_ANCHORS
-    if table == TABLE_HEADER_VALUES: return SECTION_HEADER_VALUES
-    if table == TABLE_ATTACHMENTS: return SECTION_ATTACHMENTS
+    if table == TABLE_HOSTS:
+        return SECTION_HOSTS
+    if table == TABLE_METHODS:
+        return SECTION_METHODS
+    if table == TABLE_NAMES:
+        return SECTION_NAMES
+    if table == TABLE_ANCHORS:
+        return SECTION_ANCHORS
+    if table == TABLE_HEADER_VALUES:
+        return SECTION_HEADER_VALUES
+    if table == TABLE_ATTACHMENTS:
+        return SECTION_ATTACHMENTS
     return SECTION_RULES

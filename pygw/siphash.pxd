@@ -24,6 +24,7 @@ cdef struct Digest128:
     uint64_t high
 
 
+@cython.overflowcheck(False)
 cdef inline uint64_t sip_rotate(uint64_t x, int bits) noexcept nogil:
     return (x << bits) | (x >> (64 - bits))
 
@@ -94,6 +95,7 @@ cdef inline Digest128 siphash128(
     cdef Digest128 digest
     cdef uint64_t word
     cdef Py_ssize_t i = 0
+    cdef int _
     sip_start(&s, key)
     s.v1 ^= 0xee
     sip_word24(&s, prefix.low)
@@ -104,11 +106,11 @@ cdef inline Digest128 siphash128(
         i += 8
     sip_word24(&s, sip_tail(octets + i, length - i, length + 16))
     s.v2 ^= 0xee
-    for i in range(4):
+    for _ in range(4):
         sip_round(&s)
     digest.low = s.v0 ^ s.v1 ^ s.v2 ^ s.v3
     s.v1 ^= 0xdd
-    for i in range(4):
+    for _ in range(4):
         sip_round(&s)
     digest.high = s.v0 ^ s.v1 ^ s.v2 ^ s.v3
     return digest

@@ -66,14 +66,14 @@ cdef class WeightedPicker:
         cdef uint64_t total = 0
         cdef uint64_t divisor = 0
         cdef uint64_t period = LONGEST_PHASE
-        cdef uint32_t i
+        cdef uint32_t i, _
         self.started[rule.picker] = True
         for i in range(rule.refs.count):
             total += ref[i].weight
             divisor = greatest_common_divisor(divisor, ref[i].weight)
         if total > 0 and total // divisor < period:
             period = total // divisor
-        for i in range(self.phase % <uint32_t>period):
+        for _ in range(self.phase % <uint32_t>period):
             self.turn(rule)
 
     cdef int inherit(self, WeightedPicker previous) except -1:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-import re2
+import re2  # type: ignore[import-untyped]
 
 from pygw.model import GatewayConfig, HeaderMatch, ListenerConfig, MatchConfig, RouteConfig
 
@@ -140,7 +140,7 @@ def candidates(
     """Every match of the route that holds: (rank, rule, match); the smaller rank wins, steps 1 to 8 in order."""
     service, method = call
     hostnames = [name for name in route.hostnames or ("",) if hostname_matches(name, host)]
-    found = []
+    found: list[tuple[tuple[object, ...], int, int]] = []
     for hostname in hostnames:
         for order, rule in enumerate(route.rules):
             for place, item in enumerate(rule.matches):
