@@ -152,7 +152,8 @@ def command_of(name: str, port: int, backend: int, folder: Path, venvs: Sequence
         config.write_text((HERE / "gateway.yaml").read_text() + other_rules(rules - 1))
         return [
             sys.executable, "-m", "pygw", "run", "-f", str(config), "--bind", "127.0.0.1", "--port-map", f"80={port}",
-            "--workers", "1", "--admin", "off", "--resolve", f"default/backend:50051=127.0.0.1:{backend}",
+            "--workers", "1", "--admin", "off", "--drain-delay", "0",
+            "--resolve", f"default/backend:50051=127.0.0.1:{backend}",
         ]
     program = find_program(name, venvs)
     if program is None:
