@@ -172,6 +172,8 @@ class TwoEnds(RuleBasedStateMachine):
             return
         if interim:
             self.ends[1].send_headers(stream_id, [(b":status", b"103")])
+            if not self.ends[1].is_open(stream_id):  # a hook has reset it
+                return
         self.answered.add(stream_id)
         if end_stream:
             self.ended[1, stream_id] = "headers"
