@@ -11,7 +11,7 @@ STAMPS  := build/make
 SOURCES := setup.py $(shell find pygw -name '*.pyx' -o -name '*.pxd')
 PYTEST  := $(PY) -m pytest
 
-.PHONY: help demo build test test-full lint tools sanitize bench wheel clean
+.PHONY: help demo build test test-full lint tools sanitize conformance bench wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ tools:  ## the Go programs that test-full drives, into .tools/bin (says so where
 
 sanitize: build  ## build a copy with bounds checks and ASan+UBSan, and run the tests of the data path on it
 	@sh tests/tools/sanitize.sh $(abspath $(PY))
+
+conformance: build  ## the official Gateway API suite and our cluster tests on a real API server; RUNS=5 repeats the suite
+	$(PY) -m tests.conformance all --runs $(or $(RUNS),1)
 
 bench: build  ## the benchmarks in bench/
 	$(PYTEST) bench --benchmark-only
