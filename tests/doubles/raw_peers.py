@@ -114,6 +114,8 @@ class H2Peer:
             validate_inbound_headers=False,
             normalize_inbound_headers=False,
         )
+        # A frame goes out when it is sent, not when the peer has acknowledged the one before (Nagle).
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = connection
         self.h2 = h2.connection.H2Connection(config)
         self.streams: dict[int, Stream] = {}
