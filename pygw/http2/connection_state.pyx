@@ -168,7 +168,7 @@ cdef class ConnectionState(ConnectionHooks):
         return 0
 
     cdef void replenish(self, uint32_t seconds=1) noexcept:
-        self.epoch += 1
+        self.epoch = (self.epoch + 1) & 0xffff
         refund_time(&self.budgets, &self.options.values, seconds)
 
     cdef int end_all(self, uint32_t error_code, const char* reason) except -1:

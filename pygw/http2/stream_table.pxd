@@ -4,7 +4,7 @@
 # an odd multiplier that is random in each process: a peer chooses its ids (it may leave out any) and could
 # otherwise pile all its streams up in one chain, a thousand steps for each of its frames.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from .stream cimport Stream
@@ -20,7 +20,9 @@ cdef struct StreamTable:
     uint8_t bits                 # there are 2 ** bits buckets
 
 cdef inline Stream** bucket_of(const StreamTable* self, uint32_t stream_id) noexcept:
-    return &self.buckets[(stream_id * self.multiplier) >> (32 - self.bits)]
+    # The low 32 bits of the product, without an overflow that debug builds would find.
+    cdef uint32_t product = <uint32_t>((<uint64_t>stream_id * self.multiplier) & 0xffffffff)
+    return &self.buckets[product >> (32 - self.bits)]
 
 cdef inline Stream* find_stream(const StreamTable* self, uint32_t stream_id) noexcept:
     cdef Stream* stream
@@ -96,11 +98,11 @@ cdef struct ResetStreams:
     int64_t octets_expected
 
 cdef inline void remember_reset(ResetStreams* self, uint32_t stream_id, int64_t window) noexcept:
-    cdef uint32_t* place = &self.ids[self.next % RESETS_REMEMBERED]
+    cdef uint32_t* place = &self.ids[self.next]
     if place[0] > self.forgotten:
         self.forgotten = place[0]
     place[0] = stream_id
-    self.next += 1
+    self.next = (self.next + 1) % RESETS_REMEMBERED
     if window > 0:
         self.octets_expected += window
 
