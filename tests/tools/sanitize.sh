@@ -26,9 +26,19 @@ PYGW_DEBUG=1 PYGW_SANITIZE=1 "$python" setup.py --quiet build_ext --inplace --pa
 
 chosen="tests/http2 tests/proxy tests/test_fastmatch.py tests/end_to_end/test_calls.py"
 chosen="$chosen tests/end_to_end/test_bad_backends.py tests/end_to_end/test_frames.py tests/end_to_end/test_own_answers.py"
-existing=$(for path in $chosen; do [ -e "$path" ] && echo "$path"; done)
+existing=$(for path in $chosen; do [ -e "$path" ] && echo "$path"; done | tr '\n' ' ')
 echo "sanitize: running $existing"
+# Reports go to files: what a process writes before it aborts is lost in pytest's capture.
+rm -rf reports && mkdir reports
+status=0
 # shellcheck disable=SC2086
 env LD_PRELOAD="$(readlink -f "$asan") $(readlink -f "$stdcxx")" PYTHONMALLOC=malloc \
-    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-    "$python" -m pytest -p no:cacheprovider -m "not full and not slow" --timeout 600 $existing
+    ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:log_path=$PWD/reports/asan" \
+    UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:log_path=$PWD/reports/ubsan" \
+    "$python" -m pytest -p no:cacheprovider -m "not full and not slow" --timeout 600 $existing || status=$?
+if [ -n "$(ls reports)" ]; then
+    echo "sanitize: reports:"
+    cat reports/*
+    exit 1
+fi
+exit $status
