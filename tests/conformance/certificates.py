@@ -37,7 +37,7 @@ class Authority:
     """A certificate authority that keeps its files in `folder`."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name, self._issued = folder, name, 0
+        self.folder, self._name, self._issued = folder, name, 0
         folder.mkdir(parents=True, exist_ok=True)
         files = ("-keyout", self._path("key"), "-out", self._path("crt"))
         _openssl("req", "-x509", *_NEW_KEY, "-days", "2", "-subj", f"/CN={name}", *files)
@@ -48,7 +48,7 @@ class Authority:
         self._issued += 1
         label = f"{self._name}-{self._issued}"
         key, request, certificate, extensions = (
-            str(self._folder / f"{label}.{ending}") for ending in ("key", "csr", "crt", "ext")
+            str(self.folder / f"{label}.{ending}") for ending in ("key", "csr", "crt", "ext")
         )
         _openssl("req", *_NEW_KEY, "-subj", f"/CN={common_name}", "-keyout", key, "-out", request)
         names = ",".join(alternatives or (f"DNS:{common_name}",))
@@ -67,7 +67,7 @@ class Authority:
         }
 
     def _path(self, ending: str) -> str:
-        return str(self._folder / f"{self._name}.{ending}")
+        return str(self.folder / f"{self._name}.{ending}")
 
 
 def _openssl(*arguments: str) -> None:

@@ -23,9 +23,7 @@ def create(folder: Path) -> str:
     _openssl(folder, "req", *_EC_KEY, "-subj", "/CN=kube-apiserver", "-keyout", "tls.key", "-out", "tls.csr")
     (folder / "names").write_text(f"subjectAltName={_NAMES}\n")
     signer = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial")
-    _openssl(
-        folder, "x509", "-req", "-in", "tls.csr", *signer, "-days", "3650", "-out", "tls.crt", "-extfile", "names"
-    )
+    _openssl(folder, "x509", "-req", "-in", "tls.csr", *signer, "-days", "3650", "-out", "tls.crt", "-extfile", "names")
     _openssl(folder, "genrsa", "-out", "sa.key", "2048")
     _openssl(folder, "rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub")
     token = secrets.token_urlsafe(18)

@@ -169,9 +169,7 @@ class Cluster:
 
     def run(self, *command: str, check: bool = True, quiet: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a program inside to its end. Raises RuntimeError with what it said where it fails and `check` is set."""
-        done = subprocess.run(
-            self.namespace.command(*command), env=self.environment(), capture_output=True, text=True
-        )
+        done = subprocess.run(self.namespace.command(*command), env=self.environment(), capture_output=True, text=True)
         if done.returncode and check:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
         if done.returncode and not quiet:
