@@ -94,11 +94,14 @@ def run(cluster: Cluster, class_name: str, report: Path, log: Path, flags: Seque
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    outcome = Outcome(done.returncode, time.monotonic() - start, log, report, counted_tests(cluster.folder))
-    for line in log.read_text(errors="replace").splitlines():
-        if found := _RESULT.match(line):
-            outcome.results[found[2]] = found[1]
-    return outcome
+    seconds = time.monotonic() - start
+    results = results_in(log.read_text(errors="replace"))
+    return Outcome(done.returncode, seconds, log, report, counted_tests(cluster.folder), results)
+
+
+def results_in(log: str) -> dict[str, str]:
+    """PASS, FAIL or SKIP of each test of the suite, as `go test -v` printed them when each had ended."""
+    return {found[2]: found[1] for line in log.splitlines() if (found := _RESULT.match(line))}
 
 
 def counted_tests(folder: Path) -> dict[str, dict[str, str]]:
