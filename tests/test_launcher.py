@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import select
 import signal
 import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,57 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "gateway.yaml"
     path.write_text(GATEWAY + ROUTE)
     return path
+
+
+@dataclass
+class Shared:
+    """A run that several tests use, one after the other; each leaves the configuration as it was."""
+
+    run: Run
+    config: Path
+    access_log: Path
+
+    def change(self, text: str) -> None:
+        """Replace the configuration."""
+        replace(self.config, text)
+
+    def restore(self) -> None:
+        """Back to what it was, unless it still is, and wait until it is served."""
+        if self.config.read_text() == GATEWAY + ROUTE:
+            return
+        self.change(GATEWAY + ROUTE)
+        reloads = self.run.metric("pygw_config_reloads_total")
+
+        def is_served() -> bool:
+            config = json.loads(self.run.get("/config")[1])["config"]
+            return (
+                len(config["listeners"]) == len(config["routes"]) == 1
+                and self.run.metric("pygw_config_problems{severity=\"error\"}") == 0
+                and self.run.metric("pygw_config_reloads_total") >= reloads
+            )
+
+        self.run.eventually(is_served, "the configuration as it was")
+
+
+@pytest.fixture(scope="module")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    folder = tmp_path_factory.mktemp("shared")
+    config, access_log = folder / "gateway.yaml", folder / "access.log"
+    config.write_text(GATEWAY + ROUTE)
+    arguments = ["-f", str(config), "--port-map", "80=0", "--port-map", "81=0", "--access-log", str(access_log)]
+    arguments += ["--set", "max_concurrent_streams=7"]
+    with Run(*arguments, environment={"PYGW_PROBE_ADDRESS": "127.0.0.1:0"}).ready() as run:
+        yield Shared(run, config, access_log)
+
+
+@pytest.fixture
+def shared(_shared: Shared) -> Iterator[Shared]:
+    yield _shared
+    _shared.restore()
+
+
+def version(run: Run) -> int:
+    return int(run.metric("pygw_config_version"))
 
 
 def replace(path: Path, text: str) -> None:
@@ -36,27 +90,37 @@ def has_ended(pidfd: int) -> bool:
 # ===== start =====
 
 
-def test_all_workers_serve_the_port(config: Path) -> None:
-    with Run("-f", str(config)).ready() as run:
-        assert run.get("/healthz") == (200, "ok\n")
-        assert run.get("/readyz") == (200, "ready\n")
-        seen = set()
-        with contextlib.ExitStack() as lines:
-            while len(seen) < 2:  # the kernel chooses by a hash of the client's port
-                answer = lines.enter_context(run.connect()).who()
-                seen.add(answer["worker"])
-                assert answer["site"] == ":80"
-                assert answer["version"] == 1
-                assert answer["backends"] == {"default/greeter:50051": [["127.0.0.9", 50051]]}
+def test_all_workers_serve_the_port(shared: Shared) -> None:
+    run = shared.run
+    assert run.get("/healthz") == (200, "ok\n")
+    assert run.get("/readyz") == (200, "ready\n")
+    seen = set()
+    with contextlib.ExitStack() as lines:
+        while len(seen) < 2:  # the kernel chooses by a hash of the client's port
+            answer = lines.enter_context(run.connect()).who()
+            seen.add(answer["worker"])
+            assert answer["site"] == ":80"
+            assert answer["version"] == version(run)
+            assert answer["backends"] == {"default/greeter:50051": [["127.0.0.9", 50051]]}
 
 
-def test_options_reach_the_workers_and_the_environment_counts(config: Path) -> None:
-    arguments = ["-f", str(config), "--set", "max_concurrent_streams=7"]
-    with Run(*arguments, environment={"PYGW_PROBE_ADDRESS": "127.0.0.1:0"}).ready() as run, run.connect() as line:
+def test_options_reach_the_workers_and_the_environment_counts(shared: Shared) -> None:
+    with shared.run.connect() as line:
         assert line.who()["streams"] == 7
-        run.log("admin server listens", role="probe")
+    shared.run.log("admin server listens", role="probe")
 
 
+def test_the_probe_server_shows_only_what_probes_need(shared: Shared) -> None:
+    port = shared.run.log("admin server listens", role="probe")["port"]
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/config", 404), ("/status", 404)):
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as client:
+            client.request("GET", path)
+            response = client.getresponse()
+            response.read()
+            assert (path, response.status) == (path, status)
+
+
+@pytest.mark.slow
 def test_standard_input_outlives_a_control_process() -> None:
     with Run("-f", "-", stdin=GATEWAY + ROUTE).ready() as run:
         mark = run.mark
@@ -64,9 +128,8 @@ def test_standard_input_outlives_a_control_process() -> None:
         run.log("configuration published", since=mark, version=2, routes=1)
 
 
+@pytest.mark.slow
 def test_v4_and_v6(config: Path) -> None:
-    with Run("-f", str(config), environment={"PYGW_BIND": ""}) as run:
-        run.ready()
     with Run("-f", str(config), "--bind", "127.0.0.1", "--bind", "::1").ready() as run:
         hosts = {line["address"]: line["port"] for line in run.lines if line["message"] == "listening"}
         assert hosts.keys() == {"127.0.0.1", "::1"}
@@ -102,26 +165,19 @@ def test_the_admin_port_in_use(config: Path) -> None:
         assert any(remedy in line["message"] for line in run.lines)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "nothing to serve: no Gateway in PATH; served are Gateways whose GatewayClass is absent or has the "
-             "controllerName pygw.dev/gateway-controller"),
-        (ROUTE, "nothing to serve: no Gateway in PATH; served are Gateways whose GatewayClass is absent or has the "
-                "controllerName pygw.dev/gateway-controller"),
-        (GATEWAY.replace("protocol: HTTP", "protocol: UDP"),
-         "nothing to serve: no valid Gateway in PATH; the log above names 1 error"),
-    ],
-    ids=["empty", "no Gateway", "no valid listener"],
-)  # fmt: skip
-def test_nothing_to_serve(tmp_path: Path, text: str, message: str) -> None:
+@pytest.mark.slow
+def test_nothing_to_serve(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
-    path.write_text(text)
+    path.write_text(ROUTE)
     with Run("-f", str(path)) as run:
         assert run.wait() == 1
-        run.log(message.replace("PATH", str(path)))
+        run.log(
+            f"nothing to serve: no Gateway in {path}; served are Gateways whose GatewayClass is absent or has the "
+            "controllerName pygw.dev/gateway-controller"
+        )
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_start_ends_the_start(config: Path) -> None:
     with Run("-f", str(config), environment={"TEST_WORKER": "tests.doubles.no_such_module"}) as run:
         assert run.wait() == 1
@@ -149,6 +205,7 @@ def test_a_dead_worker_is_replaced_and_its_queue_waits(config: Path) -> None:
         assert run.get("/readyz")[0] == 200
 
 
+@pytest.mark.slow
 def test_counts_of_dead_workers_are_kept(config: Path) -> None:
     with Run("-f", str(config), "--workers", "1").ready() as run:
         with run.connect() as line:
@@ -181,6 +238,7 @@ def test_the_control_process_is_replaced_while_workers_serve(config: Path) -> No
         assert (after["pid"], after["version"]) == (before["pid"], 3)
 
 
+@pytest.mark.slow
 def test_a_new_control_process_with_a_broken_source_leaves_the_workers_alone(config: Path) -> None:
     with Run("-f", str(config)).ready() as run, run.connect() as line:
         config.write_text("a: [\n")
@@ -195,6 +253,7 @@ def test_a_new_control_process_with_a_broken_source_leaves_the_workers_alone(con
         run.log("configuration published", since=mark, version=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["control", "0"])
 def test_what_hangs_is_replaced(config: Path, name: str) -> None:
     with Run("-f", str(config), environment={"TEST_ALIVE_INTERVAL": "0.2"}).ready() as run:
@@ -220,42 +279,86 @@ def test_nobody_outlives_a_killed_launcher(config: Path) -> None:
 # ===== configuration changes =====
 
 
-def test_broken_yaml_changes_nothing_and_says_where(config: Path) -> None:
-    with Run("-f", str(config)).ready() as run:
-        replace(config, GATEWAY + "\n\tx: [\n")
-        problem = run.log("problem in the configuration", reason="ParseError", level="error")
-        assert problem["at"].startswith(f"{config}:")
-        with run.connect() as line:
-            assert line.who()["version"] == 1
-        status = json.loads(run.get("/status")[1])
-        assert status["problems"][0]["file"] == str(config)
-        assert run.metric('pygw_config_problems{severity="error"}') == 1
-        replace(config, GATEWAY)
-        run.log("all problems of the configuration are solved")
-        run.log("configuration published", version=2)
+def test_broken_yaml_changes_nothing_and_says_where(shared: Shared) -> None:
+    run, mark, before = shared.run, shared.run.mark, version(shared.run)
+    shared.change(GATEWAY + "\n\tx: [\n")
+    problem = run.log("problem in the configuration", since=mark, reason="ParseError", level="error")
+    assert problem["at"].startswith(f"{shared.config}:")
+    with run.connect() as line:
+        assert line.who()["version"] == before
+    status = json.loads(run.get("/status")[1])
+    assert status["problems"][0]["file"] == str(shared.config)
+    assert run.metric('pygw_config_problems{severity="error"}') == 1
+    shared.change(GATEWAY)
+    run.log("all problems of the configuration are solved", since=mark)
+    run.log("configuration published", since=mark, version=before + 1)
 
 
-def test_ports_come_and_go_with_the_configuration(config: Path) -> None:
+def test_ports_come_and_go_with_the_configuration(shared: Shared) -> None:
     second = "  - {name: more, port: 81, protocol: HTTP}\n"
-    with Run("-f", str(config), "--port-map", "80=0", "--port-map", "81=0").ready() as run:
-        first_port = run.port
-        replace(config, GATEWAY + second + ROUTE)
-        port = run.log("listening", listener_port=81)["port"]
-        with Line(port) as line:
-            assert line.who()["site"] == ":81"
-        mark = run.mark
-        replace(config, GATEWAY + ROUTE)
-        run.log("configuration published", since=mark)
+    run, mark, first_port = shared.run, shared.run.mark, shared.run.port
+    shared.change(GATEWAY + second + ROUTE)
+    port = run.log("listening", since=mark, listener_port=81)["port"]
+    with Line(port) as line:
+        assert line.who()["site"] == ":81"
+    shared.change(GATEWAY + ROUTE)
 
-        def is_closed() -> bool:
-            with contextlib.closing(socket.socket()) as sock:
-                return sock.connect_ex(("127.0.0.1", port)) != 0
+    def is_closed() -> bool:
+        with contextlib.closing(socket.socket()) as sock:
+            return sock.connect_ex(("127.0.0.1", port)) != 0
 
-        run.eventually(is_closed, "the port of the listener that is gone is closed")
-        with Line(first_port) as line:
-            assert line.who()["version"] == 3
+    run.eventually(is_closed, "the port of the listener that is gone is closed")
+    with Line(first_port) as line:
+        assert line.who()["version"] == version(run)
 
 
+def test_endpoint_changes_reach_the_workers_without_a_new_version(shared: Shared) -> None:
+    run, mark, before = shared.run, shared.run.mark, version(shared.run)
+    with run.connect() as line:
+        shared.change((GATEWAY + ROUTE).replace("127.0.0.9", "127.0.0.8"))
+        run.log("endpoints changed", since=mark, backends=["default/greeter:50051"])
+
+        def arrived() -> bool:
+            return bool(line.who()["backends"] == {"default/greeter:50051": [["127.0.0.8", 50051]]})
+
+        run.eventually(arrived, "the new endpoint")
+        assert line.who()["version"] == before
+        shared.change(GATEWAY + ROUTE)
+        run.eventually(lambda: "127.0.0.9" in json.dumps(line.who()["backends"]), "the old endpoint")
+
+
+def test_hangup_reads_again(shared: Shared) -> None:
+    run, mark = shared.run, shared.run.mark
+    before = run.metric("pygw_config_reloads_total")
+    run.signal(signal.SIGHUP)
+    run.log("reloading", since=mark, signal="SIGHUP")
+    run.eventually(lambda: run.metric("pygw_config_reloads_total") == before + 1, "one more reload")
+
+
+def test_the_access_log_is_reopened(shared: Shared) -> None:
+    run, path = shared.run, shared.access_log
+    with run.connect() as line:
+        line.who()
+        assert path.read_text().splitlines()[-1].startswith('{"call":')
+        path.rename(path.with_suffix(".1"))
+        run.signal(signal.SIGUSR1)
+        run.eventually(path.exists, "a new file")
+
+        def is_written_to() -> bool:
+            line.who()
+            return bool(path.read_text())
+
+        run.eventually(is_written_to, "a line in the new file")
+
+
+def test_who_may_not_drain(shared: Shared) -> None:
+    assert shared.run.get("/drain")[0] == 405
+    assert shared.run.get("/drain", "POST", {"Host": "evil.example"})[0] == 403
+    assert shared.run.get("/drain", "POST", {"Origin": "http://evil.example"})[0] == 403
+    assert shared.run.get("/readyz")[0] == 200
+
+
+@pytest.mark.slow
 def test_a_port_that_cannot_be_bound_later_disturbs_nobody(config: Path) -> None:
     with taken_port() as port, Run("-f", str(config), "--port-map", "80=0", "--port-map", f"81={port}").ready() as run:
         replace(config, GATEWAY + "  - {name: more, port: 81, protocol: HTTP}\n" + ROUTE)
@@ -276,42 +379,10 @@ def test_a_port_that_cannot_be_bound_later_disturbs_nobody(config: Path) -> None
             assert line.who()["version"] == 2
 
 
-def test_endpoint_changes_reach_the_workers_without_a_new_version(config: Path) -> None:
-    with Run("-f", str(config)).ready() as run, run.connect() as line:
-        replace(config, (GATEWAY + ROUTE).replace("127.0.0.9", "127.0.0.8"))
-        run.log("endpoints changed", backends=["default/greeter:50051"])
-
-        def arrived() -> bool:
-            return bool(line.who()["backends"] == {"default/greeter:50051": [["127.0.0.8", 50051]]})
-
-        run.eventually(arrived, "the new endpoint")
-        assert line.who()["version"] == 1
-
-
-def test_hangup_reads_again(config: Path) -> None:
-    with Run("-f", str(config)).ready() as run:
-        before = run.metric("pygw_config_reloads_total")
-        run.signal(signal.SIGHUP)
-        run.log("reloading", signal="SIGHUP")
-        run.eventually(lambda: run.metric("pygw_config_reloads_total") == before + 1, "one more reload")
-
-
-def test_the_access_log_is_reopened(config: Path, tmp_path: Path) -> None:
-    path = tmp_path / "access.log"
-    with Run("-f", str(config), "--workers", "1", "--access-log", str(path)).ready() as run, run.connect() as line:
-        line.who()
-        assert path.read_text() == '{"call":1}\n'
-        path.rename(tmp_path / "access.log.1")
-        run.signal(signal.SIGUSR1)
-        run.eventually(path.exists, "a new file")
-        line.who()
-        assert path.read_text() == '{"call":2}\n'
-
-
 # ===== the end =====
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_drain(config: Path, number: signal.Signals) -> None:
     with Run("-f", str(config), "--drain-delay", "0.3").ready() as run, run.connect() as line:
         line.who()
@@ -355,14 +426,11 @@ def test_a_second_signal_exits_at_once(config: Path) -> None:
 
 def test_drain_by_http(config: Path) -> None:
     with Run("-f", str(config)).ready() as run:
-        assert run.get("/drain")[0] == 405
-        assert run.get("/drain", "POST", {"Host": "evil.example"})[0] == 403
-        assert run.get("/drain", "POST", {"Origin": "http://evil.example"})[0] == 403
-        assert run.process.poll() is None
         assert run.get("/drain", "POST") == (202, "draining\n")
         assert run.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_signal_before_it_is_ready_stops_it(config: Path) -> None:
     with Run("-f", str(config), "--drain-delay", "60") as run:
         run.log("admin server listens")

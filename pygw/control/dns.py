@@ -162,12 +162,13 @@ class Names:
             return RETRY_DELAYS[min(name.failures, len(RETRY_DELAYS)) - 1]
         if name.failures and name.addresses:
             log.info("a backend's name resolves again", extra={"host": name.host})
-        has_changed = answer.addresses != name.addresses or name.is_absent
+        addresses = answer.addresses[:MAX_ADDRESSES]
+        has_changed = addresses != name.addresses or name.is_absent
+        name.addresses, name.ttl = addresses, answer.ttl
         name.error, name.is_absent, name.failures = "", False, 0
-        name.addresses, name.ttl = answer.addresses[:MAX_ADDRESSES], answer.ttl
-        if len(answer.addresses) > MAX_ADDRESSES:
-            log.warning("a name has too many addresses", extra={"host": name.host, "used": MAX_ADDRESSES})
         if has_changed:
+            if len(answer.addresses) > MAX_ADDRESSES:
+                log.warning("a name has too many addresses", extra={"host": name.host, "used": MAX_ADDRESSES})
             self._on_change(name.host)
         return min(max(answer.ttl, MIN_TTL), MAX_TTL)
 
