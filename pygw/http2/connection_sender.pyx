@@ -79,8 +79,9 @@ cdef class ConnectionSender(ConnectionState):
 
     cdef int end_headers(self, Stream* stream, bint end_stream) except -1:
         if self.failed or stream.state != STREAM_LIVE:
-            self.out.length = self.block_start
-            self.block_start = -1
+            if self.block_start >= 0:
+                self.out.length = self.block_start
+                self.block_start = -1
             return 0
         enter(self)
         try:
