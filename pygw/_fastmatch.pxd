@@ -5,29 +5,22 @@
 # Spans are relative to RouteTable.base; a Request is what match() reads (request_target.pxd). Of pygw's data path it
 # knows only field.pxd. The order of decision is that of the Gateway API's GRPCRouteRule.matches.
 
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from .field cimport Field
 from .image_layout cimport (
     EDIT_ADD, EDIT_REMOVE, EDIT_SET, SECTION_LISTENERS, SECTION_MIRRORS, BackendRefRecord, EditOperation, EditRecord,
-    ImageHeader, ListenerRecord, ListRef, MatchRecord,
-    MethodRecord, MirrorRecord, PatternLeafRecord, RuleRecord, Span,
+    HeaderTupleRecord, HeaderValuesRecord, ImageHeader, ListenerRecord, ListRef, MethodRecord, MirrorRecord,
+    PatternLeafRecord, RuleRecord, Span,
 )
 from .regex_cache cimport RegexSet
 from .request_target cimport Host, Request
+from .request_values cimport RequestValues
 from .weighted_picker cimport WeightedPicker
 
 cdef struct Found:
     const RuleRecord* rule       # NULL: nothing matches
     int32_t listener             # index of the listener that was selected; -1: none for this authority
     uint32_t match               # place in the rule's matches
-
-cdef struct HeaderValue:         # of one NameRecord, in the request at hand
-    uint64_t request             # which request this is of: stale where it differs from RouteTable.request_count
-    const uint8_t* octets        # all values joined with ","
-    Py_ssize_t length
-    uint64_t hash
-    uint32_t repeats
-    bint is_hashed
 
 cdef struct HostWalk:            # over the hostnames of a scope that match a host, the most specific first
     uint32_t scope
@@ -43,7 +36,7 @@ cdef struct Question:            # a request on its way through match()
     Py_ssize_t method_length
     uint64_t method_hash
     uint32_t best                # MatchRecord, or NONE
-    uint16_t best_headers
+    uint32_t best_headers
     bint has_values              # RouteTable.values are of this request
     uint32_t service_regex       # the latest decision on the service, which neighbours share
     bint service_decision
@@ -60,14 +53,7 @@ cdef class RouteTable:
         dict sites               # (address, port) -> index
         bint has_own_addresses
         WeightedPicker picker
-        HeaderValue* values      # by NameRecord
-        uint32_t* present        # the names that the request carries
-        uint32_t present_count
-        uint32_t* field_names    # by place in Request.fields: its NameRecord, or NONE
-        Py_ssize_t field_capacity
-        uint8_t* joined          # where repeated values are joined
-        Py_ssize_t joined_capacity
-        uint64_t request_count
+        RequestValues values     # of the request at hand
 
     # Which set of listeners answers at this local address and port (the listener's own port, not the mapped one);
     # -1: none. `address` is the text of the local IP address; Gateways with addresses of their own bind only there.
@@ -95,6 +81,7 @@ cdef class RouteTable:
     cdef uint32_t next_host(self, HostWalk* walk, const Host* host) noexcept
     cdef uint32_t find_host(self, uint32_t scope, const uint8_t* host, Py_ssize_t length) noexcept
     cdef int search_bucket(self, Question* question, uint32_t bucket) except -1
+    cdef int search_method(self, Question* question, const MethodRecord* method) except -1
     cdef const MethodRecord* find_method(
         self, const Question* question, uint32_t bucket, bint with_service, bint with_method
     ) noexcept
@@ -102,11 +89,10 @@ cdef class RouteTable:
     cdef int search_patterns(self, Question* question, ListRef patterns) except -1
     cdef int search_leaf(self, Question* question, uint32_t leaf) except -1
     cdef int search_tuple(self, Question* question, uint32_t number) except -1
+    cdef bint hash_values(self, const HeaderTupleRecord* names, uint32_t number, uint64_t* hash) noexcept
+    cdef bint has_values(self, const HeaderTupleRecord* names, const HeaderValuesRecord* record) noexcept
+    cdef int search_values(self, Question* question, const HeaderValuesRecord* record) except -1
     cdef int search_candidates(self, Question* question, ListRef candidates) except -1
     cdef int patterns_match(self, Question* question, ListRef patterns) except -1
     cdef int collect_values(self, Question* question) except -1
-    cdef int grow_fields(self, Py_ssize_t count) except -1
-    cdef int join_values(self, const Request* request) except -1
-    cdef uint32_t find_name(self, const uint8_t* name, Py_ssize_t length) noexcept
-    cdef HeaderValue* value_of(self, uint32_t name) noexcept
     cdef int32_t listener_of(self, uint32_t group, uint32_t route) noexcept

@@ -34,8 +34,8 @@ class RouteTable:
         ((grpc_status, message) or None) and refs (label, backend, weight, reason, failure of each backendRef).
         """
     def match_times(
-        self, times: int, site: int, authority: bytes | None, path: bytes, fields: list[tuple[bytes, bytes]]
+        self, rounds: int, site: int, questions: list[tuple[bytes | None, bytes, list[tuple[bytes, bytes]]]]
     ) -> int:
-        """match() in a loop; how often a rule was found. For benchmarks."""
+        """match() of all questions (authority, path, fields), `rounds` times: how many found a rule. For benchmarks."""
     def pick_times(self, rule: int, times: int) -> list[int]:
         """`times` picks of a rule (by its rule_number): how often each backendRef came. For tests and benchmarks."""

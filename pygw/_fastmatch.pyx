@@ -9,10 +9,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy
 
-from .field cimport TOKEN_AUTHORITY, TOKEN_UNKNOWN_PSEUDO, Field
 from .image_check cimport check_image
 from .image_index cimport (
     Walk, hash_method, hash_octets, hash_pair, mix, span_is, walk_next, walk_start,
@@ -21,6 +18,7 @@ from .image_layout cimport *
 from .python_request cimport PythonRequest
 from .regex_cache cimport DecisionCache, RegexSet
 from .request_target cimport Host, Request, read_host, split_path
+from .request_values cimport HeaderValue, open_values
 from .weighted_picker cimport open_picker
 
 from .local_address import canonical_address
@@ -32,20 +30,13 @@ cdef class RouteTable:
 
     def __cinit__(self, image, RouteTable previous=None, phase=0, regex_cache=4096):
         self.open(image)
-        self.values = <HeaderValue*>calloc(self.header.sections[SECTION_NAMES].count + 1, sizeof(HeaderValue))
-        self.present = <uint32_t*>calloc(self.header.sections[SECTION_NAMES].count + 1, sizeof(uint32_t))
-        if self.values == NULL or self.present == NULL:
-            raise MemoryError()
+        self.values = open_values(self.owner, self.base)
         self.open_regexes(previous, regex_cache)
         self.picker = open_picker(self.owner, self.base, phase)
         if previous is not None:
             self.picker.inherit(previous.picker)
 
     def __dealloc__(self):
-        free(self.values)
-        free(self.present)
-        free(self.field_names)
-        free(self.joined)
         if self.base != NULL:
             PyBuffer_Release(&self.buffer)
 
@@ -205,26 +196,35 @@ cdef class RouteTable:
         cdef const MethodRecord* method
         if bucket.has_service_method:
             method = self.find_method(question, number, True, True)
-            if method != NULL and self.search_leaf(question, method.leaf):
+            if method != NULL and self.search_method(question, method):
                 return 0
         if bucket.has_service:
             method = self.find_method(question, number, True, False)
             if method != NULL:
-                self.search_patterns(question, method.patterns)
-                if question.best == NONE:
-                    self.search_leaf(question, method.leaf)
-                if question.best != NONE:
+                if method.patterns.count > 0 and self.search_patterns(question, method.patterns):
+                    return 0
+                if self.search_method(question, method):
                     return 0
         if bucket.service_patterns.count > 0 and self.search_patterns(question, bucket.service_patterns):
             return 0
         if bucket.has_method:
             method = self.find_method(question, number, False, True)
-            if method != NULL and self.search_leaf(question, method.leaf):
+            if method != NULL and self.search_method(question, method):
                 return 0
         if bucket.method_patterns.count > 0 and self.search_patterns(question, bucket.method_patterns):
             return 0
         self.search_leaf(question, bucket.any_leaf)
         return 0
+
+    cdef int search_method(self, Question* question, const MethodRecord* method) except -1:
+        if method.sole != NONE:
+            question.best = method.sole
+            return 1
+        if method.sole_tuple != NONE:
+            self.collect_values(question)
+            self.search_tuple(question, method.sole_tuple)
+            return question.best != NONE
+        return self.search_leaf(question, method.leaf)
 
     cdef const MethodRecord* find_method(
         self, const Question* question, uint32_t bucket, bint with_service, bint with_method
@@ -289,14 +289,17 @@ cdef class RouteTable:
         if number == NONE:
             return 0
         leaf = <const LeafRecord*>records(self, SECTION_LEAVES) + number
-        if leaf.tuple_count > 0:
+        if leaf.sole_tuple != NONE:
             self.collect_values(question)
-            for i in range(self.present_count):
-                start_walk(self, &walk, TABLE_ANCHORS, hash_pair(&self.header.key, number, self.present[i]))
+            self.search_tuple(question, leaf.sole_tuple)
+        elif leaf.tuple_count > 0:
+            self.collect_values(question)
+            for i in range(self.values.present_count):
+                start_walk(self, &walk, TABLE_ANCHORS, hash_pair(&self.header.key, number, self.values.present[i]))
                 entry = walk_next(&walk)
                 while entry != 0:
                     anchor = <const AnchorRecord*>records(self, SECTION_ANCHORS) + (entry - 1)
-                    if anchor.leaf == number and anchor.name == self.present[i]:
+                    if anchor.leaf == number and anchor.name == self.values.present[i]:
                         for k in range(anchor.tuples.count):
                             self.search_tuple(question, anchor.tuples.first + k)
                         break
@@ -305,37 +308,68 @@ cdef class RouteTable:
         return question.best != NONE
 
     cdef int search_tuple(self, Question* question, uint32_t number) except -1:
-        cdef ListRef names = (<const HeaderTupleRecord*>records(self, SECTION_HEADER_TUPLES))[number].names
-        cdef const uint32_t* name = <const uint32_t*>records(self, SECTION_NUMBERS) + names.first
+        cdef const HeaderTupleRecord* names = <const HeaderTupleRecord*>records(self, SECTION_HEADER_TUPLES) + number
         cdef const HeaderValuesRecord* record
-        cdef const Span* span
-        cdef HeaderValue* value
-        cdef uint64_t hash = number
+        cdef uint64_t hash
         cdef Walk walk
-        cdef uint32_t entry, i
-        for i in range(names.count):
-            value = self.value_of(name[i])
-            if value == NULL:
-                return 0
-            if not value.is_hashed:
-                value.hash = hash_octets(&self.header.key, value.octets, value.length)
-                value.is_hashed = True
-            hash = mix(hash, value.hash)
+        cdef uint32_t entry
+        if self.values.of(names.first_name) == NULL:
+            return 0
+        if names.sole_values != NONE:
+            record = <const HeaderValuesRecord*>records(self, SECTION_HEADER_VALUES) + names.sole_values
+            return self.search_values(question, record) if self.has_values(names, record) else 0
+        if not self.hash_values(names, number, &hash):
+            return 0
         start_walk(self, &walk, TABLE_HEADER_VALUES, hash)
         while True:
             entry = walk_next(&walk)
             if entry == 0:
                 return 0
             record = <const HeaderValuesRecord*>records(self, SECTION_HEADER_VALUES) + (entry - 1)
-            if record.tuple != number:
-                continue
-            span = <const Span*>records(self, SECTION_SPANS) + record.first_value
-            for i in range(names.count):
-                value = self.value_of(name[i])
-                if not span_is(self.base, span[i], value.octets, value.length):
-                    break
-            else:
-                return self.search_candidates(question, record.candidates)
+            if record.tuple == number and self.has_values(names, record):
+                return self.search_values(question, record)
+
+    # False where the request lacks one of the headers.
+    cdef bint hash_values(self, const HeaderTupleRecord* names, uint32_t number, uint64_t* hash) noexcept:
+        cdef const uint32_t* name = <const uint32_t*>records(self, SECTION_NUMBERS) + names.names.first
+        cdef HeaderValue* value
+        cdef uint32_t i
+        hash[0] = number
+        for i in range(names.names.count):
+            value = self.values.of(name[i])
+            if value == NULL:
+                return False
+            if not value.is_hashed:
+                value.hash = hash_octets(&self.header.key, value.octets, value.length)
+                value.is_hashed = True
+            hash[0] = mix(hash[0], value.hash)
+        return True
+
+    # Whether the request has these values in the headers of the tuple; the first header is known to be there.
+    cdef bint has_values(self, const HeaderTupleRecord* names, const HeaderValuesRecord* record) noexcept:
+        cdef const HeaderValue* value = self.values.of(names.first_name)
+        cdef const uint32_t* name
+        cdef const Span* span
+        cdef uint32_t i
+        if not span_is(self.base, record.first, value.octets, value.length):
+            return False
+        if names.names.count == 1:
+            return True
+        name = <const uint32_t*>records(self, SECTION_NUMBERS) + names.names.first
+        span = <const Span*>records(self, SECTION_SPANS) + record.values
+        for i in range(1, names.names.count):
+            value = self.values.of(name[i])
+            if value == NULL or not span_is(self.base, span[i], value.octets, value.length):
+                return False
+        return True
+
+    cdef int search_values(self, Question* question, const HeaderValuesRecord* record) except -1:
+        if record.sole == NONE:
+            return self.search_candidates(question, record.candidates)
+        if not is_beaten(question, record.header_count, record.sole):
+            question.best = record.sole
+            question.best_headers = record.header_count
+        return 0
 
     cdef int search_candidates(self, Question* question, ListRef candidates) except -1:
         cdef const uint32_t* number = <const uint32_t*>records(self, SECTION_NUMBERS) + candidates.first
@@ -343,10 +377,7 @@ cdef class RouteTable:
         cdef uint32_t i
         for i in range(candidates.count):
             match = <const MatchRecord*>records(self, SECTION_MATCHES) + number[i]
-            if question.best != NONE and (
-                match.header_count < question.best_headers
-                or (match.header_count == question.best_headers and number[i] > question.best)
-            ):
+            if is_beaten(question, match.header_count, number[i]):
                 return 0
             if match.patterns.count == 0 or self.patterns_match(question, match.patterns):
                 question.best = number[i]
@@ -362,7 +393,7 @@ cdef class RouteTable:
         cdef uint32_t i
         self.collect_values(question)
         for i in range(patterns.count):
-            value = self.value_of(pattern[i].name)
+            value = self.values.of(pattern[i].name)
             if value == NULL or not self.regexes.matches(pattern[i].regex, value.octets, value.length):
                 return 0
         return 1
@@ -380,107 +411,11 @@ cdef class RouteTable:
             if record.group == group and record.route == route:
                 return <int32_t>record.listener
 
-    # --- the request's headers, once a match asks for any ---
-
     cdef int collect_values(self, Question* question) except -1:
-        cdef const Request* request = question.request
-        cdef const Field* field
-        cdef HeaderValue* value
-        cdef bint has_repeats = False
-        cdef Py_ssize_t i
-        cdef uint32_t name
-        if question.has_values:
-            return 0
-        question.has_values = True
-        self.request_count += 1
-        self.present_count = 0
-        if request.field_count > self.field_capacity:
-            self.grow_fields(request.field_count)
-        for i in range(request.field_count):
-            field = &request.fields[i]
-            name = NONE
-            if not TOKEN_AUTHORITY <= field.token <= TOKEN_UNKNOWN_PSEUDO:
-                name = self.find_name(field.name, field.name_length)
-            self.field_names[i] = name
-            if name == NONE:
-                continue
-            value = &self.values[name]
-            if value.request == self.request_count:
-                value.repeats += 1
-                value.length += 1 + field.value_length
-                has_repeats = True
-                continue
-            value.request = self.request_count
-            value.octets = field.value
-            value.length = field.value_length
-            value.repeats = 0
-            value.is_hashed = False
-            self.present[self.present_count] = name
-            self.present_count += 1
-        return self.join_values(request) if has_repeats else 0
-
-    cdef int grow_fields(self, Py_ssize_t count) except -1:
-        cdef void* grown = realloc(self.field_names, <size_t>(count + 64) * sizeof(uint32_t))
-        if grown == NULL:
-            raise MemoryError()
-        self.field_names = <uint32_t*>grown
-        self.field_capacity = count + 64
+        if not question.has_values:
+            question.has_values = True
+            self.values.collect(question.request)
         return 0
-
-    # Repeated metadata is one value, joined with ",". As long as the request's own octets, which the decoder bounds.
-    cdef int join_values(self, const Request* request) except -1:
-        cdef Py_ssize_t total = 0
-        cdef Py_ssize_t i
-        cdef HeaderValue* value
-        cdef uint8_t* end
-        cdef void* grown
-        for i in range(self.present_count):
-            value = &self.values[self.present[i]]
-            total += value.length if value.repeats > 0 else 0
-        if total > self.joined_capacity:
-            grown = realloc(self.joined, <size_t>total)
-            if grown == NULL:
-                raise MemoryError()
-            self.joined = <uint8_t*>grown
-            self.joined_capacity = total
-        end = self.joined
-        for i in range(self.present_count):
-            value = &self.values[self.present[i]]
-            if value.repeats > 0:
-                value.octets = end
-                end += value.length
-                value.length = -1    # nothing written yet
-        for i in range(request.field_count):
-            if self.field_names[i] == NONE:
-                continue
-            value = &self.values[self.field_names[i]]
-            if value.repeats == 0:
-                continue
-            if value.length >= 0:
-                (<uint8_t*>value.octets)[value.length] = b","
-            if request.fields[i].value_length > 0:
-                memcpy(
-                    <uint8_t*>value.octets + value.length + 1, request.fields[i].value, request.fields[i].value_length
-                )
-            value.length += 1 + request.fields[i].value_length
-        return 0
-
-    cdef uint32_t find_name(self, const uint8_t* name, Py_ssize_t length) noexcept:
-        cdef Walk walk
-        cdef uint32_t entry
-        if not (self.header.name_lengths >> (length if length < 63 else 63)) & 1:
-            return NONE
-        start_walk(self, &walk, TABLE_NAMES, hash_octets(&self.header.key, name, length))
-        while True:
-            entry = walk_next(&walk)
-            if entry == 0:
-                return NONE
-            if span_is(self.base, (<const NameRecord*>records(self, SECTION_NAMES))[entry - 1].name, name, length):
-                return entry - 1
-
-    # NULL: the request has no such header.
-    cdef HeaderValue* value_of(self, uint32_t name) noexcept:
-        return &self.values[name] if self.values[name].request == self.request_count else NULL
 
     cdef int pick(self, const RuleRecord* rule) noexcept:
         return self.picker.pick(rule)
@@ -493,14 +428,18 @@ cdef class RouteTable:
         self.match(site, &asked.request, &found)
         return found_values(self, &found)
 
-    def match_times(self, int times, int site, authority, bytes path, list fields):
-        cdef PythonRequest asked = PythonRequest(authority, path, fields, True, b"POST")
+    def match_times(self, int rounds, int site, list questions):
+        cdef list asked = [
+            PythonRequest(authority, path, fields, True, b"POST") for authority, path, fields in questions
+        ]
+        cdef PythonRequest one
         cdef Found found
         cdef int matched = 0
         cdef int _
-        for _ in range(times):
-            self.match(site, &asked.request, &found)
-            matched += found.rule != NULL
+        for _ in range(rounds):
+            for one in asked:
+                self.match(site, &one.request, &found)
+                matched += found.rule != NULL
         return matched
 
     def pick_times(self, int rule, int times):
@@ -516,6 +455,14 @@ cdef class RouteTable:
             if place >= 0:
                 counts[place] += 1
         return counts
+
+
+# Precedence steps 5 to 8: whether what was found before wins over this match.
+cdef inline bint is_beaten(const Question* question, uint32_t header_count, uint32_t number) noexcept:
+    return question.best != NONE and (
+        header_count < question.best_headers
+        or (header_count == question.best_headers and number > question.best)
+    )
 
 
 cdef inline const uint8_t* records(RouteTable self, int section) noexcept:

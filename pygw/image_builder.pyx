@@ -75,6 +75,12 @@ cdef list reachable(list placements):
     return placements
 
 
+# The match that wins among these whatever the headers are, or NONE.
+cdef uint32_t sole_winner(list placements) except? 0xffffffff:
+    cdef Placement placement = placements[0]
+    return placement.number if len(placements) == 1 and placement.header_count == 0 else NONE
+
+
 cdef class ImageBuilder:
     cdef:
         SipKey key
@@ -151,6 +157,8 @@ cdef class ImageBuilder:
         cdef RuleRecord record
         cdef Placement placement
         cdef Py_ssize_t index
+        for hostname in route.hostnames:
+            self.text(hostname[1:] if hostname.startswith("*.") else hostname)
         for rule in route.rules:
             memset(&record, 0, sizeof(record))
             record.route = name
@@ -260,8 +268,14 @@ cdef class ImageBuilder:
         if not is_exact or ((service is None or (service and "/" not in service))
                             and (method is None or (method and "/" not in method))):
             placement.key = (service, match.service_is_regex, method, match.method_is_regex)
+        # Texts of one match side by side: a call that matches has read one cache line of them, not four.
+        if service is not None:
+            self.text(service)
+        if method is not None:
+            self.text(method)
         for header in match.headers:
             name = header.name
+            self.text(header.value)
             if name not in exact and name not in patterns:
                 (patterns if header.is_regex else exact)[name] = header.value
         memset(&record, 0, sizeof(record))
@@ -305,10 +319,11 @@ cdef class ImageBuilder:
     def add_bucket(self, routes):
         cdef uint32_t bucket = self.count(SECTION_BUCKETS)
         cdef dict leaves = {}    # key -> Placements
-        cdef dict services = {}  # exact service -> [leaf of any method, pattern leaves]
+        cdef dict services = {}  # exact service -> [leaf of any method, pattern leaves, matches of the leaf]
         cdef list by_service = []
         cdef list by_method = []
         cdef BucketRecord record
+        cdef ListRef patterns
         cdef Placement placement
         memset(&record, 0, sizeof(record))
         record.any_leaf = NONE
@@ -325,33 +340,45 @@ cdef class ImageBuilder:
                 if service is None:
                     by_method.append(item)
                 else:
-                    services.setdefault(service, [NONE, []])[1].append(item)
+                    services.setdefault(service, [NONE, [], None])[1].append(item)
             elif service is None and method is None:
                 record.any_leaf = leaf
             elif method is None:
-                services.setdefault(service, [NONE, []])[0] = leaf
+                known = services.setdefault(service, [NONE, [], None])
+                known[0] = leaf
+                known[2] = placements
             else:
-                self.add_method(bucket, service or "", method, leaf)
+                self.add_method(bucket, service or "", method, leaf, placements)
                 record.has_service_method |= service is not None
                 record.has_method |= service is None
-        for service, (leaf, items) in services.items():
+        for service, (leaf, items, placements) in services.items():
             record.has_service = 1
-            self.add_method(bucket, service, "", leaf).patterns = self.add_pattern_leaves(items)
+            patterns = self.add_pattern_leaves(items)
+            self.add_method(bucket, service, "", leaf, placements).patterns = patterns
         record.service_patterns = self.add_pattern_leaves(by_service)
         record.method_patterns = self.add_pattern_leaves(by_method)
         (<BucketRecord*>self.push(SECTION_BUCKETS))[0] = record
         return bucket
 
-    cdef MethodRecord* add_method(self, uint32_t bucket, str service, str method, uint32_t leaf) except NULL:
+    cdef MethodRecord* add_method(
+        self, uint32_t bucket, str service, str method, uint32_t leaf, list placements
+    ) except NULL:
         cdef MethodRecord record
         memset(&record, 0, sizeof(record))
         record.service = self.text(service)
         record.method = self.text(method)
         record.bucket = bucket
         record.leaf = leaf
+        record.sole = NONE if placements is None else sole_winner(placements)
+        record.sole_tuple = NONE if leaf == NONE else self.sole_tuple(leaf)
         cdef MethodRecord* place = <MethodRecord*>self.push(SECTION_METHODS)
         place[0] = record
         return place
+
+    # The HeaderTuple to which all matches of a leaf belong, or NONE.
+    cdef uint32_t sole_tuple(self, uint32_t leaf) noexcept:
+        cdef const LeafRecord* record = &(<LeafRecord*>self.sections[<int>SECTION_LEAVES].data)[leaf]
+        return record.sole_tuple if record.plain.count == 0 else NONE
 
     # `items` are (-length of the service pattern, method_rank, service pattern, method, is regex, leaf).
     cdef ListRef add_pattern_leaves(self, list items) except *:
@@ -398,6 +425,7 @@ cdef class ImageBuilder:
                     uses[name] = uses.get(name, 0) + 1
             by_values.setdefault(placement.values, []).append(placement)
         record.tuple_count = <uint32_t>len(tuples)
+        record.sole_tuple = self.count(SECTION_HEADER_TUPLES) if record.tuple_count == 1 else NONE
         record.plain = self.add_candidates(plain)
         (<LeafRecord*>self.push(SECTION_LEAVES))[0] = record
         if tuples:
@@ -418,6 +446,7 @@ cdef class ImageBuilder:
         cdef AnchorRecord record
         cdef HeaderTupleRecord header_tuple
         cdef HeaderValuesRecord header_values
+        cdef Placement placement
         cdef uint32_t number
         record.leaf = leaf
         record.name = self.name(name)
@@ -430,13 +459,21 @@ cdef class ImageBuilder:
             for item in names:
                 number = self.name(item)
                 (<uint32_t*>self.push(SECTION_NUMBERS))[0] = number
+            header_tuple.first_name = self.name(names[0])
+            header_tuple.sole_values = self.count(SECTION_HEADER_VALUES) if len(tuples[names]) == 1 else NONE
             header_values.tuple = self.count(SECTION_HEADER_TUPLES)
             (<HeaderTupleRecord*>self.push(SECTION_HEADER_TUPLES))[0] = header_tuple
             for values, placements in (<dict>tuples[names]).items():
-                header_values.first_value = self.count(SECTION_SPANS)
+                header_values.values = self.count(SECTION_SPANS)
+                header_values.first = self.text(values[0])
                 for value in values:
                     self.push_span(self.text(value))
                 header_values.candidates = self.add_candidates(placements)
+                header_values.sole = NONE
+                placement = placements[0]
+                if len(placements) == 1 and not placement.has_patterns:
+                    header_values.sole = placement.number
+                    header_values.header_count = placement.header_count
                 (<HeaderValuesRecord*>self.push(SECTION_HEADER_VALUES))[0] = header_values
         return 0
 
@@ -522,6 +559,7 @@ cdef class ImageBuilder:
         memset(&header, 0, sizeof(header))
         memcpy(header.magic, b"pygw\r\n\x1a\n", 8)
         header.version = IMAGE_VERSION
+        header.layout = layout_mark()
         header.key = self.key
         header.backend_count = <uint32_t>len(self.backend_keys)
         for section in range(TABLE_COUNT):

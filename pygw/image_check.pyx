@@ -58,7 +58,7 @@ cdef const char* check_header(const Proof* proof, Py_ssize_t length) noexcept:
     cdef int section
     if memcmp(header.magic, b"pygw\r\n\x1a\n", 8) != 0:
         return "no image of pygw"
-    if header.version != IMAGE_VERSION:
+    if header.version != IMAGE_VERSION or header.layout != layout_mark():
         return "an image of another version of pygw"
     if header.length != <uint64_t>length:
         return "truncated, or with trailing octets"
@@ -129,6 +129,8 @@ cdef bint check_index_record(const Proof* proof, int section, const uint8_t* at)
         return (
             has_span(proof, method.service) and has_span(proof, method.method)
             and has_or_none(proof, SECTION_LEAVES, method.leaf)
+            and has_or_none(proof, SECTION_MATCHES, method.sole)
+            and has_or_none(proof, SECTION_HEADER_TUPLES, method.sole_tuple)
             and has_list(proof, SECTION_PATTERN_LEAVES, method.patterns)
         )
     if section == SECTION_PATTERN_LEAVES:
@@ -139,12 +141,13 @@ cdef bint check_index_record(const Proof* proof, int section, const uint8_t* at)
             and has_or_none(proof, SECTION_REGEXES, pattern.method_regex)
         )
     if section == SECTION_LEAVES:
-        return has_candidates(proof, (<const LeafRecord*>at).plain)
+        return has_candidates(proof, (<const LeafRecord*>at).plain) and has_or_none(
+            proof, SECTION_HEADER_TUPLES, (<const LeafRecord*>at).sole_tuple)
     if section == SECTION_ANCHORS:
         return has(proof, SECTION_NAMES, (<const AnchorRecord*>at).name) and has_list(
             proof, SECTION_HEADER_TUPLES, (<const AnchorRecord*>at).tuples)
     if section == SECTION_HEADER_TUPLES:
-        return has_numbers(proof, (<const HeaderTupleRecord*>at).names, SECTION_NAMES)
+        return check_header_tuple(proof, <const HeaderTupleRecord*>at)
     if section == SECTION_HEADER_VALUES:
         return check_header_values(proof, <const HeaderValuesRecord*>at)
     return True  # scopes (their values are checked through the hosts), numbers, slots
@@ -166,13 +169,27 @@ cdef bint has_candidates(const Proof* proof, ListRef candidates) noexcept:
     return has_numbers(proof, candidates, SECTION_MATCHES)
 
 
+cdef bint check_header_tuple(const Proof* proof, const HeaderTupleRecord* record) noexcept:
+    return (
+        record.names.count > 0
+        and has_numbers(proof, record.names, SECTION_NAMES)
+        and has(proof, SECTION_NAMES, record.first_name)
+        and has_or_none(proof, SECTION_HEADER_VALUES, record.sole_values)
+    )
+
+
 cdef bint check_header_values(const Proof* proof, const HeaderValuesRecord* record) noexcept:
     cdef ListRef values
     if not has(proof, SECTION_HEADER_TUPLES, record.tuple):
         return False
-    values.first = record.first_value
+    values.first = record.values
     values.count = (<const HeaderTupleRecord*>record_at(proof, SECTION_HEADER_TUPLES, record.tuple)).names.count
-    return has_list(proof, SECTION_SPANS, values) and has_candidates(proof, record.candidates)
+    return (
+        has_list(proof, SECTION_SPANS, values)
+        and has_span(proof, record.first)
+        and has_or_none(proof, SECTION_MATCHES, record.sole)
+        and has_candidates(proof, record.candidates)
+    )
 
 
 cdef bint check_rule(const Proof* proof, const RuleRecord* rule, uint32_t number) noexcept:

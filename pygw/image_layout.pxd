@@ -8,12 +8,16 @@
 # specific hostname) -> Scope of the hostnames of the routes attached there -> Bucket (the routes that have that
 # hostname) -> Method (exact service and method) or PatternLeaf (regexes) -> Leaf -> HeaderTuple, HeaderValues -> Match
 # -> Rule.
+#
+# Of 10,000 rules most records are not in the processor's cache, and each one that a call has to look at costs as much
+# as all the arithmetic of a table. So where a list has one member, a field named sole_… leads past it.
 
+cimport cython
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .siphash cimport SipKey
 
 cdef enum:
-    IMAGE_VERSION = 1
+    IMAGE_VERSION = 2
     LONGEST_HOST = 255           # a DNS name has at most 253 octets; longer hostnames match nothing
 
 cdef extern from *:
@@ -116,6 +120,8 @@ cdef struct MethodRecord:        # exact terms of a bucket: service and method, 
     Span method                  # empty: any
     uint32_t bucket
     uint32_t leaf                # or NONE
+    uint32_t sole                # the MatchRecord that always wins in `leaf`, or NONE
+    uint32_t sole_tuple          # the HeaderTuple that all matches of `leaf` share, or NONE
     ListRef patterns             # PatternLeafs of this service whose method is a regex
 
 cdef struct PatternLeafRecord:   # a leaf that a regex guards
@@ -127,8 +133,8 @@ cdef struct PatternLeafRecord:   # a leaf that a regex guards
 
 cdef struct LeafRecord:          # matches with equal service and method terms
     uint32_t tuple_count         # HeaderTuples of it
+    uint32_t sole_tuple          # where there is just one; else NONE
     ListRef plain                # Candidates without Exact header
-    uint32_t padding
 
 cdef struct AnchorRecord:        # the HeaderTuples of a leaf that are looked for when a header name is present
     uint32_t leaf
@@ -137,10 +143,15 @@ cdef struct AnchorRecord:        # the HeaderTuples of a leaf that are looked fo
 
 cdef struct HeaderTupleRecord:   # names of Exact headers that some matches of a leaf ask for together
     ListRef names                # Numbers: NameRecords
+    uint32_t first_name          # the first of them
+    uint32_t sole_values         # the only HeaderValues, or NONE
 
 cdef struct HeaderValuesRecord:  # one choice of values for the names of a HeaderTuple
     uint32_t tuple
-    uint32_t first_value         # into Spans, as many as the tuple has names
+    uint32_t values              # into Spans, as many as the tuple has names
+    Span first                   # the first of them
+    uint32_t sole                # the one candidate, where it asks for nothing more, or NONE
+    uint32_t header_count        # of `sole`
     ListRef candidates
 
 cdef struct NameRecord:          # a header name that any match asks for
@@ -213,6 +224,7 @@ cdef struct ImageHeader:
     uint64_t name_lengths        # bit n: some NameRecord has n octets (63: or more)
     uint32_t heap_end            # the heap lies between the header and here
     uint32_t backend_count
+    uint64_t layout              # layout_mark() of who wrote it
     SectionRef sections[SECTION_COUNT]
     ListRef tables[TABLE_COUNT]  # Slots; the count of each is a power of 2 and at least one Slot is free
 
@@ -282,3 +294,13 @@ cdef inline int table_section(int table) noexcept nogil:
     if table == TABLE_ATTACHMENTS:
         return SECTION_ATTACHMENTS
     return SECTION_RULES
+
+
+# Tells apart builds whose records differ in size, as IMAGE_VERSION does for those that differ in meaning.
+@cython.overflowcheck(False)
+cdef inline uint64_t layout_mark() noexcept nogil:
+    cdef uint64_t mark = sizeof(ImageHeader)
+    cdef int section
+    for section in range(SECTION_COUNT):
+        mark = mark * 31 + record_size(section)
+    return mark

@@ -96,7 +96,7 @@ cdef uint64_t hash_header_values(
     cdef const HeaderTupleRecord* header_tuple = (
         &(<const HeaderTupleRecord*>sections[<int>SECTION_HEADER_TUPLES].data)[record.tuple]
     )
-    cdef const Span* spans = <const Span*>sections[<int>SECTION_SPANS].data + record.first_value
+    cdef const Span* spans = <const Span*>sections[<int>SECTION_SPANS].data + record.values
     cdef uint64_t hash = record.tuple
     cdef uint32_t n
     for n in range(header_tuple.names.count):

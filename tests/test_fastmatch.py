@@ -187,10 +187,10 @@ def test_decisions_and_compiled_regexes_go_on_to_the_next_table():
     listener = ListenerConfig("default/gw", "l", 80, routes=(one.key,))
     image = compile_image(GatewayConfig((listener,), {one.key: one})).octets
     table = RouteTable(image, regex_cache=8)
-    assert table.match_times(10, 0, b"a", b"/ss/M", []) == 10
+    assert table.match_times(10, 0, [(b"a", b"/ss/M", [])]) == 10
     assert (table.regexes.cache.misses, table.regexes.cache.hits) == (1, 9)
     after = RouteTable(image, table)
-    assert after.match_times(10, 0, b"a", b"/ss/M", []) == 10
+    assert after.match_times(10, 0, [(b"a", b"/ss/M", [])]) == 10
     assert (after.regexes.cache.misses, after.regexes.cache.hits) == (1, 19)
 
 

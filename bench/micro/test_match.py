@@ -2,8 +2,9 @@
 
     python -m pytest bench/micro/test_match.py
 
-The loops are in C (match_times, pick_times): Python would be most of what is measured. Each round is 10,000 matches, so
-"min" in microseconds divided by 10 is nanoseconds a match.
+The loops are in C (match_times, pick_times): Python would be most of what is measured. Each round is 10,000 matches of
+1,000 different calls spread over all rules, so that a large image does not sit in the cache for one rule's sake; "min"
+in microseconds divided by 10 is nanoseconds a match.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from pygw.model import (
 )
 from pygw.tables import compile_image
 
-LOOP = 10_000
+CALLS = 1000
+ROUNDS = 10
+LOOP = CALLS * ROUNDS
 FIELDS = [
     (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/x"), (b":authority", b"x"),
     (b"content-type", b"application/grpc"), (b"te", b"trailers"), (b"user-agent", b"grpc-go/1.70.0"),
@@ -57,7 +60,10 @@ def _route(kind: str, number: int) -> RouteConfig:
     return RouteConfig("default", f"route-{number}", (host,), (rule,))
 
 
-def question_of(kind: str, number: int) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
+Question = tuple[bytes, bytes, list[tuple[bytes, bytes]]]
+
+
+def question_of(kind: str, number: int) -> Question:
     """The call that the rule with this number gets."""
     route = _route(kind, number)
     match = route.rules[0].matches[0]
@@ -65,14 +71,16 @@ def question_of(kind: str, number: int) -> tuple[bytes, bytes, list[tuple[bytes,
     return f"{route.hostnames[0]}:80".encode(), f"/{match.service}/{match.method}".encode(), FIELDS + headers
 
 
-def best_of(table: RouteTable, question: tuple[bytes, bytes, list[tuple[bytes, bytes]]], rounds: int = 15) -> float:
-    """Seconds for LOOP matches, the least of several rounds."""
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        assert table.match_times(LOOP, 0, *question) == LOOP
-        best = min(best, time.perf_counter() - start)
-    return best
+def questions_of(kind: str, count: int) -> list[Question]:
+    """CALLS calls, spread over `count` rules in no order."""
+    return [question_of(kind, (place * 7919 + 13) % count) for place in range(CALLS)]
+
+
+def best_of(table: RouteTable, questions: list[Question]) -> float:
+    """CPU seconds for LOOP matches."""
+    start = time.process_time()
+    assert table.match_times(ROUNDS, 0, questions) == LOOP
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize("count", [1, 10, 10_000])
@@ -80,20 +88,19 @@ def best_of(table: RouteTable, question: tuple[bytes, bytes, list[tuple[bytes, b
 def test_match(benchmark, kind, count):
     benchmark.group = f"match: {kind}"
     table = RouteTable(compile_image(config_of(kind, count)).octets)
-    assert benchmark(table.match_times, LOOP, 0, *question_of(kind, count * 2 // 3)) == LOOP
+    assert benchmark(table.match_times, ROUNDS, 0, questions_of(kind, count)) == LOOP
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_ten_thousand_rules_cost_as_ten(kind):
-    small = RouteTable(compile_image(config_of(kind, 10)).octets)
-    large = RouteTable(compile_image(config_of(kind, 10_000)).octets)
-    ratios = []
-    for number in (0, 5, 9):
-        # Interleaved, and the least of many rounds, so that a busy machine slows both.
-        few = best_of(small, question_of(kind, number))
-        many = best_of(large, question_of(kind, number * 1000))
-        ratios.append(many / few)
-    assert min(ratios) < 1.5, ratios
+    few, many = (
+        (RouteTable(compile_image(config_of(kind, count)).octets), questions_of(kind, count)) for count in (10, 10_000)
+    )
+    # Interleaved, and the least of many rounds, so that a busy machine slows both.
+    times = [(best_of(*few), best_of(*many)) for _ in range(100)]
+    ratio = min(time for _, time in times) / min(time for time, _ in times)
+    # 10,000 different header *names* are looked up among themselves before their rules are: one table more.
+    assert ratio < (2 if kind == "names" else 1.5)
 
 
 @pytest.mark.parametrize("count", [1, 10, 100])
@@ -106,8 +113,8 @@ def test_match_of_regexes(benchmark, count):
     route = RouteConfig("default", "route", (), rules)
     listener = ListenerConfig("default/gateway", "grpc", 80, routes=(route.key,))
     table = RouteTable(compile_image(GatewayConfig((listener,), {route.key: route})).octets)
-    question = (b"host", f"/pkg.v{count - 1}.Service/Method".encode(), FIELDS)
-    assert benchmark(table.match_times, LOOP, 0, *question) == LOOP
+    questions = [(b"host", f"/pkg.v{count - 1}.Service/Method".encode(), FIELDS)] * CALLS
+    assert benchmark(table.match_times, ROUNDS, 0, questions) == LOOP
 
 
 @pytest.mark.parametrize("backends", [1, 2, 16])
