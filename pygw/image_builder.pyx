@@ -4,7 +4,6 @@
 # that an image is simply written anew for each configuration. Runs in the control process, never in a worker. It
 # knows model.py's RouteConfig and below; which routes meet which hostnames is decided in tables.py.
 
-cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -15,6 +14,7 @@ from .field cimport (
     TOKEN_X_FORWARDED_FOR, TOKEN_X_FORWARDED_PROTO,
 )
 from .image_layout cimport *
+from .image_placement cimport Placement, is_segment, method_rank, reachable, sole_winner
 from .image_tables cimport add_table
 from .siphash cimport SipKey
 from .vector cimport Vector, vector_free, vector_push
@@ -35,50 +35,6 @@ cdef dict TOKENS = {
 }
 cdef uint64_t LIMIT = 0xffffffff
 cdef str NO_BACKENDS = "the rule that matches has no backendRefs"
-
-
-cdef tuple method_rank(tuple key):
-    # Precedence step 4 behind a regex service: Exact, then longer patterns, then none.
-    cdef object method = key[2]
-    cdef object length = 0 if method is None else -len(method)
-    if method is None:
-        return (2, length)
-    return (1, length) if key[3] else (0, 0)
-
-
-# What a match asks for, taken out of its MatchConfig once (it may go into several buckets).
-@cython.final
-@cython.no_gc
-cdef class Placement:
-    cdef:
-        uint32_t number          # of the MatchRecord
-        uint32_t header_count
-        bint has_patterns
-        tuple key                # (service, is regex, method, is regex); None: no request can match
-        tuple names              # of its Exact headers, sorted
-        tuple values
-
-
-cdef tuple placement_order(Placement self):
-    return (-<int>self.header_count, self.number)
-
-
-# In the order of precedence; what comes after a match that asks nothing more can never win.
-cdef list reachable(list placements):
-    cdef Placement placement
-    cdef Py_ssize_t i
-    if len(placements) > 1:
-        placements.sort(key=placement_order)
-        for i, placement in enumerate(placements):
-            if not placement.has_patterns:
-                return placements[:i + 1]
-    return placements
-
-
-# The match that wins among these whatever the headers are, or NONE.
-cdef uint32_t sole_winner(list placements) except? 0xffffffff:
-    cdef Placement placement = placements[0]
-    return placement.number if len(placements) == 1 and placement.header_count == 0 else NONE
 
 
 cdef class ImageBuilder:
@@ -126,26 +82,32 @@ cdef class ImageBuilder:
             raise ValueError("the configuration is too large: more than 2^32 records of one kind")
         return <uint32_t>count
 
+    # A text that many records may share.
     cdef Span text(self, str value) except *:
         cdef Span span
-        cdef bytes octets
         cdef object known = self.texts.get(value)
         cdef uint64_t packed
         if known is None:
-            # A lone surrogate can come from escapes in YAML; RE2 refuses it, and no octets of a request equal it.
-            octets = value.encode("utf-8", "surrogatepass")
-            span.length = <uint32_t>PyBytes_GET_SIZE(octets)
-            if self.heap.count + PyBytes_GET_SIZE(octets) > LIMIT:
-                raise ValueError("the configuration is too large: an image has at most 4 GiB")
-            span.offset = <uint32_t>self.heap.count
-            if span.length > 0:
-                memcpy(vector_push(&self.heap, span.length), PyBytes_AS_STRING(octets), span.length)
+            span = self.fresh_text(value)
             packed = (<uint64_t>span.offset << 32) | span.length
             self.texts[value] = packed
             return span
         packed = known
         span.offset = <uint32_t>(packed >> 32)
         span.length = <uint32_t>packed
+        return span
+
+    # Texts of one match lie side by side: a call that matches reads one cache line of them, not four.
+    cdef Span fresh_text(self, str value) except *:
+        # A lone surrogate can come from escapes in YAML; RE2 refuses it, and no octets of a request equal it.
+        cdef bytes octets = value.encode("utf-8", "surrogatepass")
+        cdef Span span
+        if self.heap.count + PyBytes_GET_SIZE(octets) > LIMIT:
+            raise ValueError("the configuration is too large: an image has at most 4 GiB")
+        span.offset = <uint32_t>self.heap.count
+        span.length = <uint32_t>PyBytes_GET_SIZE(octets)
+        if span.length > 0:
+            memcpy(vector_push(&self.heap, span.length), PyBytes_AS_STRING(octets), span.length)
         return span
 
     # --- routes, rules, backends ---
@@ -264,18 +226,18 @@ cdef class ImageBuilder:
         cdef MatchRecord record
         cdef HeaderPatternRecord* pattern
         service, method = match.service, match.method
-        is_exact = not (match.service_is_regex or match.method_is_regex)
-        if not is_exact or ((service is None or (service and "/" not in service))
-                            and (method is None or (method and "/" not in method))):
-            placement.key = (service, match.service_is_regex, method, match.method_is_regex)
-        # Texts of one match side by side: a call that matches has read one cache line of them, not four.
-        if service is not None:
-            self.text(service)
-        if method is not None:
-            self.text(method)
+        service_is_regex = service is not None and match.service_is_regex
+        method_is_regex = method is not None and match.method_is_regex
+        if (service is None or service_is_regex or is_segment(service)) and (
+            method is None or method_is_regex or is_segment(method)
+        ):
+            placement.key = (service, service_is_regex, method, method_is_regex)
+        if service is not None and not service_is_regex:
+            placement.service = self.fresh_text(service)
+        if method is not None and not method_is_regex:
+            placement.method = self.fresh_text(method)
         for header in match.headers:
             name = header.name
-            self.text(header.value)
             if name not in exact and name not in patterns:
                 (patterns if header.is_regex else exact)[name] = header.value
         memset(&record, 0, sizeof(record))
@@ -297,6 +259,9 @@ cdef class ImageBuilder:
         if exact:
             placement.names = tuple(sorted(exact)) if len(exact) > 1 else tuple(exact)
             placement.values = tuple([exact[name] for name in placement.names])
+            placement.first_value = self.count(SECTION_SPANS)
+            for value in placement.values:
+                self.push_span(self.fresh_text(value))
         (<MatchRecord*>self.push(SECTION_MATCHES))[0] = record
         return placement
 
@@ -319,12 +284,14 @@ cdef class ImageBuilder:
     def add_bucket(self, routes):
         cdef uint32_t bucket = self.count(SECTION_BUCKETS)
         cdef dict leaves = {}    # key -> Placements
-        cdef dict services = {}  # exact service -> [leaf of any method, pattern leaves, matches of the leaf]
+        cdef dict services = {}  # exact service -> [a match with it, leaf of any method, pattern leaves, its matches]
         cdef list by_service = []
         cdef list by_method = []
         cdef BucketRecord record
         cdef ListRef patterns
+        cdef Span no_method
         cdef Placement placement
+        memset(&no_method, 0, sizeof(no_method))
         memset(&record, 0, sizeof(record))
         record.any_leaf = NONE
         for route in routes:
@@ -340,33 +307,32 @@ cdef class ImageBuilder:
                 if service is None:
                     by_method.append(item)
                 else:
-                    services.setdefault(service, [NONE, [], None])[1].append(item)
+                    services.setdefault(service, [placements[0], NONE, [], None])[2].append(item)
             elif service is None and method is None:
                 record.any_leaf = leaf
             elif method is None:
-                known = services.setdefault(service, [NONE, [], None])
-                known[0] = leaf
-                known[2] = placements
+                services.setdefault(service, [placements[0], NONE, [], None])[1::2] = leaf, placements
             else:
-                self.add_method(bucket, service or "", method, leaf, placements)
+                placement = placements[0]
+                self.add_method(bucket, placement.service, placement.method, leaf, placements)
                 record.has_service_method |= service is not None
                 record.has_method |= service is None
-        for service, (leaf, items, placements) in services.items():
+        for placement, leaf, items, placements in services.values():
             record.has_service = 1
             patterns = self.add_pattern_leaves(items)
-            self.add_method(bucket, service, "", leaf, placements).patterns = patterns
+            self.add_method(bucket, placement.service, no_method, leaf, placements).patterns = patterns
         record.service_patterns = self.add_pattern_leaves(by_service)
         record.method_patterns = self.add_pattern_leaves(by_method)
         (<BucketRecord*>self.push(SECTION_BUCKETS))[0] = record
         return bucket
 
     cdef MethodRecord* add_method(
-        self, uint32_t bucket, str service, str method, uint32_t leaf, list placements
+        self, uint32_t bucket, Span service, Span method, uint32_t leaf, list placements
     ) except NULL:
         cdef MethodRecord record
         memset(&record, 0, sizeof(record))
-        record.service = self.text(service)
-        record.method = self.text(method)
+        record.service = service
+        record.method = method
         record.bucket = bucket
         record.leaf = leaf
         record.sole = NONE if placements is None else sole_winner(placements)
@@ -463,14 +429,12 @@ cdef class ImageBuilder:
             header_tuple.sole_values = self.count(SECTION_HEADER_VALUES) if len(tuples[names]) == 1 else NONE
             header_values.tuple = self.count(SECTION_HEADER_TUPLES)
             (<HeaderTupleRecord*>self.push(SECTION_HEADER_TUPLES))[0] = header_tuple
-            for values, placements in (<dict>tuples[names]).items():
-                header_values.values = self.count(SECTION_SPANS)
-                header_values.first = self.text(values[0])
-                for value in values:
-                    self.push_span(self.text(value))
+            for placements in (<dict>tuples[names]).values():
+                placement = placements[0]
+                header_values.values = placement.first_value
+                header_values.first = (<Span*>self.sections[<int>SECTION_SPANS].data)[placement.first_value]
                 header_values.candidates = self.add_candidates(placements)
                 header_values.sole = NONE
-                placement = placements[0]
                 if len(placements) == 1 and not placement.has_patterns:
                     header_values.sole = placement.number
                     header_values.header_count = placement.header_count

@@ -51,6 +51,14 @@ def winner(made: list[RouteConfig], path: bytes, fields: list[tuple[bytes, bytes
     return f"{found['route'].removeprefix('default/')}/{found['rule']}/{found['match']}"
 
 
+def test_a_regular_expression_of_nothing_is_no_term():
+    """type: RegularExpression with one half absent: "any", not a regex beside it."""
+    made = [only("a", rule(MatchConfig(None, True, None, True))), only("b", rule(MatchConfig()))]
+    assert winner(made, b"/s/M") == winner(made[::-1], b"/s/M") == "a/0/0"
+    made = [only("a", rule(MatchConfig(None, True, "M"))), only("b", rule(MatchConfig(None, False, "M")))]
+    assert winner(made, b"/s/M") == winner(made[::-1], b"/s/M") == "a/0/0"
+
+
 # --- precedence, step by step ---
 
 
@@ -213,7 +221,8 @@ CREATED = st.sampled_from(["", "2024-01-01T00:00:00Z", "2024-01-01T01:00:00+01:0
 
 def terms(exact: list[str], patterns: list[str]) -> st.SearchStrategy[tuple[str | None, bool]]:
     return st.one_of(
-        st.just((None, False)), st.sampled_from(exact).map(lambda value: (value, False)),
+        st.sampled_from([(None, False), (None, False), (None, True)]),
+        st.sampled_from(exact).map(lambda value: (value, False)),
         st.sampled_from(patterns).map(lambda value: (value, True)),
     )  # fmt: skip
 
