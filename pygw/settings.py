@@ -31,7 +31,7 @@ class Settings:
     connection_window: int = setting(
         4194304, "octets", "Flow-control window of a whole connection: what one peer can make us hold.")
     max_header_list_size: int = setting(
-        131072, "octets", "Size of one message's header list (RFC 9113 §6.5.2); over it the call gets "
+        98304, "octets", "Size of one message's header list (RFC 9113 §6.5.2); over it the call gets "
         "RESOURCE_EXHAUSTED and the connection lives on.", "pygw_limit_hits_total{limit}")
     max_header_fields: int = setting(
         1000, "fields", "Fields in one message's header list; as above.", "pygw_limit_hits_total{limit}")

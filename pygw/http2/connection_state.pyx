@@ -360,13 +360,20 @@ cdef class ConnectionState(ConnectionHooks):
     cdef int close_doomed(self) except -1:
         cdef Stream* stream
         cdef uint8_t cause
+        cdef object raised = None
         while self.doomed != NULL:
             stream = self.doomed
             self.doomed = stream.next
             cause = stream.close_cause
             self.bury(stream)
             if cause != ENDED_BY_OWNER:
-                self.on_closed(stream, <CloseCause>cause, stream.reset_code)
+                try:
+                    self.on_closed(stream, <CloseCause>cause, stream.reset_code)
+                except Exception as error:
+                    # All the others must hear of their end: their owners hold pointers to what goes now.
+                    raised = error
+        if raised is not None:
+            raise raised
         return 0
 
 

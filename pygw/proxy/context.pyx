@@ -60,6 +60,9 @@ cdef class Context(TimerWheel):
         return 0
 
     cdef int add_dirty(self, object peer) except -1:
+        if self.loop is None:
+            # After stop(): connections are being aborted, nothing more is sent.
+            return 0
         self.dirty.append(peer)
         if not self.flush_scheduled:
             self.flush_scheduled = True

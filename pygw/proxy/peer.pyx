@@ -170,8 +170,9 @@ cdef class Peer(Connection):
         self.context.arm(&self.handshake_timer, period - silent if silent < period else period)
 
     cdef int on_ping_ack(self, uint64_t payload) except -1:
-        if payload == KEEPALIVE_PAYLOAD:
+        if payload == KEEPALIVE_PAYLOAD and self.ping_open:
             self.ping_open = False
+            self.context.arm(&self.handshake_timer, self.keepalive_seconds())
         return 0
 
     cdef int on_idle(self) except -1:
