@@ -42,6 +42,7 @@ STABLE_AFTER = 5.0  # seconds that a process must live for its next death not to
 RESTART_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds, by deaths in a row
 ABORT_GRACE = 3.0  # seconds for workers to write their last frames after the drain timeout
 STOP_GRACE = 3.0  # seconds for children to end once their channel is closed
+CHANNEL_END_GRACE = 0.5  # seconds between the end of a process's channel and the end of the process
 SAME_SIGNAL = 0.1  # seconds; timeout(1) and some supervisors signal a process and then its whole group
 FDS_PER_MESSAGE = MAX_FDS // 2
 
@@ -232,13 +233,16 @@ class Launcher:
             )
 
     def _on_channel_end(self, child: Child) -> None:
-        """A live process without a channel is of no use to us; a dead one is reaped in a moment."""
+        """A process without a channel is of no use to us. Mostly it is ending by itself; else it is ended."""
         if child.pid is not None and child.channel is not None:
             reason = child.channel.close_reason
             child.channel = None
-            if "peer closed" not in reason:
-                log.error("channel broke", extra={"child": child.name, "reason": reason})
-            _kill(child.pid)
+            self._loop.call_later(CHANNEL_END_GRACE, self._end_without_channel, child, child.pid, reason)
+
+    def _end_without_channel(self, child: Child, pid: int, reason: str) -> None:
+        if child.pid == pid:
+            log.error("process lost its channel; it is killed", extra={"child": child.name, "reason": reason})
+            _kill(pid)
 
     def _reap(self) -> None:
         """Collect all that ended; as process 1 of a container also what is not ours."""

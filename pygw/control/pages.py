@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import mmap
 import os
 import platform
 import re
@@ -127,7 +128,21 @@ class Pages:
 
     async def explain(self, request: Request) -> Response:
         """Which listener, route, rule and backends a call would get, by what is served now."""
-        return Response.text(501, "not built")
+        published = self.controller.published
+        if published is None:
+            return Response.text(503, "no configuration is loaded yet")
+        # Here and not above: only who asks pays for the compiled matcher.
+        from pygw._fastmatch import RouteTable
+        from pygw.explain import Query, explain
+
+        try:
+            query = Query.from_parameters(request.query)
+        except ValueError as error:
+            return Response.text(400, str(error))
+        # The very image that the workers serve.
+        image = mmap.mmap(published.image_fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        decision = await asyncio.to_thread(explain, RouteTable(image), published.config, query)
+        return Response.json(redact(decision))
 
     async def drain(self, request: Request) -> Response:
         """As SIGTERM: drain, then exit."""
@@ -248,19 +263,16 @@ class Pages:
 
 
 def redact(value: Any) -> Any:
-    """The configuration without the values of headers whose names look secret."""
+    """A configuration or an explanation without the values of headers whose names look secret."""
     if isinstance(value, dict):
-        if "is_regex" in value and _SECRET_NAME.search(value["name"]):
+        if "name" in value and "value" in value and _SECRET_NAME.search(value["name"]):
             return {**value, "value": REDACTED}
-        return {
-            key: [_redact_pair(pair) for pair in inner] if key in ("set", "add") else redact(inner)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [redact(inner) for inner in value]
-    return value
+        return {key: _redact_headers(inner) if key in ("set", "add") else redact(inner) for key, inner in value.items()}
+    return [redact(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _redact_pair(pair: Any) -> Any:
-    name, content = pair
-    return [name, REDACTED if _SECRET_NAME.search(name) else content]
+def _redact_headers(headers: Any) -> Any:
+    """What a header modifier sets or adds: pairs, or by name."""
+    if isinstance(headers, dict):
+        return {name: REDACTED if _SECRET_NAME.search(name) else text for name, text in headers.items()}
+    return [[name, REDACTED if _SECRET_NAME.search(name) else text] for name, text in headers]

@@ -229,12 +229,12 @@ def taken_port() -> Iterator[int]:
 
 
 def main() -> int:
-    from pygw import child, cli, launcher
+    from pygw import cli, launcher
 
     interval = os.environ.get("TEST_ALIVE_INTERVAL")
     control = "pygw.control.main"
     if interval:
-        child.ALIVE_INTERVAL = launcher.ALIVE_INTERVAL = float(interval)
+        launcher.ALIVE_INTERVAL = float(interval)  # type: ignore[attr-defined]
         launcher.HANG_INTERVALS, launcher.START_INTERVALS = 4, 1000
         control = "tests.doubles.control"
     worker = os.environ.get("TEST_WORKER", "tests.doubles.relay")

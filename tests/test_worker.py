@@ -1,0 +1,275 @@
+"""A worker process with the real relay: what it takes, what it imports, and how it ends. It is driven by a launcher's
+and a control process's ends of channels."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pygw.channel import Channel, channel_pair, sealed_memfd
+from pygw.child import spawn
+from pygw.model import (
+    BackendConfig,
+    BackendRefConfig,
+    GatewayConfig,
+    HeaderMatch,
+    ListenerConfig,
+    MatchConfig,
+    RouteConfig,
+    RuleConfig,
+)
+from pygw.run_options import RunOptions
+from pygw.tables import compile_image
+
+ROOT = Path(__file__).parents[1]
+MEMORY_LIMIT = 40_000  # KiB of PSS
+RULES = 1000
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+GOAWAY, SETTINGS = 7, 4
+
+
+class Driver:
+    """Launcher and control process of one real worker."""
+
+    def __init__(self) -> None:
+        ours, theirs = channel_pair()
+        with theirs:
+            self.pid = spawn("pygw.worker", ["0"], theirs)
+        self.pidfd = os.pidfd_open(self.pid)
+        self.told: list[dict[str, Any]] = []
+        self.answers: list[dict[str, Any]] = []
+        self.news = asyncio.Event()
+        self.launcher = Channel(ours, lambda message, fds: self._keep(self.told, message), lambda: None)
+        control, worker_end = channel_pair()
+        options = RunOptions(("x",), 1).to_json()
+        self.launcher.send({"type": "start", "worker": 0, "options": options})
+        with worker_end:
+            self.launcher.send({"type": "control"}, [worker_end.fileno()])
+        self.control = Channel(control, lambda message, fds: self._keep(self.answers, message), lambda: None)
+        self.sequence = 0
+
+    def _keep(self, messages: list[dict[str, Any]], message: dict[str, Any]) -> None:
+        messages.append(message)
+        self.news.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():
+                self.news.clear()
+                await self.news.wait()
+
+    async def ask(self, message: dict[str, Any], fds: list[int] | None = None) -> dict[str, Any]:
+        self.sequence += 1
+        wanted = self.sequence
+        self.control.send({**message, "sequence": wanted}, fds or [])
+        await self.until(lambda: any(answer.get("sequence") == wanted for answer in self.answers))
+        return next(answer for answer in self.answers if answer.get("sequence") == wanted)
+
+    async def publish(self, config: GatewayConfig, version: int = 1) -> dict[str, Any]:
+        image = compile_image(config)
+        fd = sealed_memfd("image", image.octets)
+        try:
+            backends = [[key, [["127.0.0.1", 9]]] for key in image.backend_keys]
+            return await self.ask({"type": "snapshot", "version": version, "backends": backends}, [fd])
+        finally:
+            os.close(fd)
+
+    def listen(self) -> int:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            self.launcher.send({"type": "listen", "sockets": [[1, "", 80]]}, [sock.fileno()])
+            return int(sock.getsockname()[1])
+
+    def memory(self) -> int:
+        text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+        assert found
+        return int(found[1])
+
+    def maps(self) -> str:
+        return Path(f"/proc/{self.pid}/maps").read_text()
+
+    async def ended(self) -> int:
+        """The exit code."""
+
+        def collect() -> int:
+            assert select.select([self.pidfd], [], [], 20)[0]
+            pid, self.pid = self.pid, 0
+            return os.waitpid(pid, 0)[1]
+
+        return os.waitstatus_to_exitcode(await asyncio.to_thread(collect))
+
+    def close(self) -> None:
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        self.launcher.close()
+        self.control.close()
+
+
+def drive(test: Callable[[Driver], Awaitable[None]]) -> None:
+    async def main() -> None:
+        driver = Driver()
+        try:
+            await driver.until(lambda: any(message["type"] == "started" for message in driver.told))
+            await test(driver)
+        finally:
+            driver.close()
+
+    asyncio.run(main())
+
+
+def config(rules: int = 1) -> GatewayConfig:
+    routes = {}
+    for number in range(rules):
+        header = HeaderMatch("x-tenant", f"t{number}")
+        match = MatchConfig(service=f"pkg{number}.Service", method=f"Method{number}", headers=(header,))
+        rule = RuleConfig(0, (match,), (BackendRefConfig(f"default/b{number}:80", "default", f"b{number}", 80),))
+        route = RouteConfig("default", f"r{number}", (), (rule,))
+        routes[route.key] = route
+    listener = ListenerConfig("default/gw", "grpc", 80, routes=tuple(sorted(routes)))
+    backends = {f"default/b{n}:80": BackendConfig(f"default/b{n}:80", "default", f"b{n}", 80) for n in range(rules)}
+    return GatewayConfig((listener,), routes, backends)
+
+
+async def frame_types(reader: asyncio.StreamReader) -> list[int]:
+    """The types of all frames until the connection ends."""
+    types = []
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            head = await reader.readexactly(9)
+            await reader.readexactly(int.from_bytes(head[:3], "big"))
+            types.append(head[3])
+    return types
+
+
+def test_memory_with_a_thousand_rules() -> None:
+    async def test(driver: Driver) -> None:
+        for version in (1, 2, 3):  # the former image and its backends are let go
+            assert (await driver.publish(config(RULES), version))["error"] is None
+        assert driver.memory() < MEMORY_LIMIT
+
+    drive(test)
+
+
+def test_it_imports_no_part_of_the_control_process() -> None:
+    async def test(driver: Driver) -> None:
+        maps = driver.maps()
+        assert "uvloop" in maps
+        for name in ("yaml", "jsonschema", "rpds", "image_builder", "cel_expr"):
+            assert f"/{name}" not in maps
+
+    drive(test)
+
+
+def test_what_is_no_image_is_refused_and_the_old_one_stays() -> None:
+    async def test(driver: Driver) -> None:
+        assert (await driver.publish(config()))["error"] is None
+        fd = sealed_memfd("image", b"not an image" * 100)
+        open_fd = os.memfd_create("open", os.MFD_ALLOW_SEALING)
+        os.write(open_fd, compile_image(config()).octets)
+        for bad, reason in ((fd, ""), (open_fd, "not sealed")):
+            answer = await driver.ask({"type": "snapshot", "version": 2, "backends": []}, [bad])
+            assert answer["error"]
+            assert reason in answer["error"]
+            os.close(bad)
+        states = (await driver.ask({"type": "endpoint_states"}))["states"]
+        assert list(states) == ["default/b0:80"]
+        assert (await driver.ask({"type": "nonsense"}))["error"] == "unknown message nonsense"
+
+    drive(test)
+
+
+def test_endpoints_are_replaced() -> None:
+    async def test(driver: Driver) -> None:
+        await driver.publish(config())
+        backends = [["default/b0:80", [["127.0.0.2", 7], ["::1", 7]]]]
+        await driver.ask({"type": "endpoints", "version": 1, "backends": backends})
+        (states,) = (await driver.ask({"type": "endpoint_states"}))["states"].values()
+        assert [state["address"] for state in states] == ["127.0.0.2:7", "[::1]:7"]
+
+    drive(test)
+
+
+def test_metrics_come_with_their_help() -> None:
+    async def test(driver: Driver) -> None:
+        await driver.publish(config())
+        metrics = (await driver.ask({"type": "metrics"}))["metrics"]
+        assert {name for name, *_ in metrics["counters"]} <= metrics["help"].keys()
+        assert "pygw_calls_total" in metrics["help"]
+
+    drive(test)
+
+
+def test_the_end_of_the_control_process_is_not_the_workers() -> None:
+    async def test(driver: Driver) -> None:
+        await driver.publish(config(), 5)
+        driver.control.close()
+        control, worker_end = channel_pair()
+        with worker_end:
+            driver.launcher.send({"type": "control"}, [worker_end.fileno()])
+        driver.control = Channel(control, lambda message, fds: driver._keep(driver.answers, message), lambda: None)
+        await driver.until(lambda: {"type": "hello", "version": 5} in driver.answers)
+
+    drive(test)
+
+
+def test_drain_says_goaway_twice_serves_what_waited_and_ends() -> None:
+    async def test(driver: Driver) -> None:
+        await driver.publish(config())
+        port = driver.listen()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(PREFACE)
+        assert (await reader.readexactly(9))[3] == SETTINGS
+        os.kill(driver.pid, signal.SIGSTOP)  # so that the next one waits in the accept queue
+        late_reader, late_writer = await asyncio.open_connection("127.0.0.1", port)
+        late_writer.write(PREFACE)
+        driver.launcher.send({"type": "drain"})
+        os.kill(driver.pid, signal.SIGCONT)
+        late = await asyncio.wait_for(frame_types(late_reader), 10)
+        assert late[0] == SETTINGS
+        assert late.count(GOAWAY) == 2
+        await asyncio.wait_for(reader.read(-1), 10)
+        assert await driver.ended() == 0
+        for one in (writer, late_writer):
+            one.close()
+
+    drive(test)
+
+
+def test_the_end_of_the_launcher_is_its_end() -> None:
+    async def test(driver: Driver) -> None:
+        driver.launcher.close()
+        assert await driver.ended() == 1
+
+    drive(test)
+
+
+def test_signals_for_the_whole_group_are_the_launchers_matter() -> None:
+    async def test(driver: Driver) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            os.kill(driver.pid, number)
+        assert (await driver.publish(config()))["error"] is None
+
+    drive(test)
+
+
+@pytest.mark.parametrize("module", ["pygw.worker", "pygw.control.main"])
+def test_started_by_hand_it_says_how_to_start(module: str) -> None:
+    command = f"exec 3<&-; exec {sys.executable} -m {module} 0"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "this is a part of pygw; start it with: pygw run\n"
