@@ -35,7 +35,7 @@ status=0
 env LD_PRELOAD="$(readlink -f "$asan") $(readlink -f "$stdcxx")" PYTHONMALLOC=malloc \
     ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:log_path=$PWD/reports/asan" \
     UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:log_path=$PWD/reports/ubsan" \
-    "$python" -m pytest -p no:cacheprovider -m "not full and not slow" --timeout 600 $existing || status=$?
+    "$python" -m pytest -p no:cacheprovider -m "not full and not slow" --timeout 300 -o faulthandler_timeout=250 $existing || status=$?
 if [ -n "$(ls reports)" ]; then
     echo "sanitize: reports:"
     cat reports/*
