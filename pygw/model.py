@@ -111,11 +111,16 @@ class ListenerConfig:
     protocol: str = "HTTP"
     addresses: tuple[str, ...] = ()  # where its Gateway binds; empty: the shared addresses (--bind)
     routes: tuple[str, ...] = ()  # RouteConfig.key, sorted
+    listener_set: str = ""  # namespace/name of the ListenerSet that it comes from; "": the Gateway itself
 
     @property
     def key(self) -> str:
-        """`namespace/gateway/listener`, as metrics, explain and the access log name it."""
-        return f"{self.gateway}/{self.name}"
+        """`namespace/gateway/listener`, as metrics, explain and the access log name it.
+
+        `namespace/gateway/namespace/listenerset/listener` for one of a ListenerSet, whose names are its own.
+        """
+        owner = f"{self.gateway}/{self.listener_set}" if self.listener_set else self.gateway
+        return f"{owner}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from pygw.control.gateways import Parent
 from pygw.control.hostnames import intersects
 from pygw.control.listeners import Listener
 from pygw.control.references import GATEWAY_GROUP
-from pygw.control.selectors import selects
+from pygw.control.selectors import NAMESPACE_NAME_LABEL, selects
 
-NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+# What a route can name in parentRefs (group gateway.networking.k8s.io).
+PARENT_KINDS = ("Gateway", "ListenerSet")
 
 Labels = dict[str, str]
 ListenerKey = tuple[tuple[str, str, str], str]  # Parent.key, listener name
@@ -80,11 +81,11 @@ def attach(route: Object, parents: Parents) -> Attachments:
         parent = parents.served.get(key) if group == GATEWAY_GROUP else None
         if parent is not None:
             ours.append(_attach(route, index, reference, parent, parents))
-        elif group != GATEWAY_GROUP or kind != "Gateway":
+        elif group != GATEWAY_GROUP or kind not in PARENT_KINDS:
             unknown.append((index, f"parents of kind {group}/{kind} are not served" if group else
                             f"parents of kind {kind} are not served"))
         elif key not in parents.foreign:
-            unknown.append((index, f"Gateway {key[1]}/{key[2]} does not exist"))
+            unknown.append((index, f"{kind} {key[1]}/{key[2]} does not exist"))
     places = {
         (attachment.parent.key, listener.name): None for attachment in ours for listener in attachment.listeners
     }
@@ -98,6 +99,8 @@ def _attach(
         return Attachment(index, reference, parent, (), conditions.route_not_accepted(reason, message))
 
     name = f"{parent.kind} {parent.namespace}/{parent.name}"
+    if parent.refusal:
+        return refuse("NoMatchingParent", f"{name} is not attached to its Gateway: {parent.refusal}")
     section, port = reference.get("sectionName"), reference.get("port")
     meant = [
         listener
@@ -133,7 +136,7 @@ def _allows(listener: Listener, route: Object, parent: Parent, parents: Parents)
             return listener.selector is not None and selects(listener.selector, parents.labels_of(namespace))
         case "Same":
             return bool(namespace == parent.namespace)
-        case _:  # "None", which ListenerSets know, or a value of the future: nobody
+        case _:  # "None", or a value of the future: nobody
             return False
 
 

@@ -9,6 +9,7 @@ Cluster-scoped kinds (GatewayClass, Namespace) have the namespace "".
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,26 @@ def key_of(item: Object) -> Key:
     """(namespace, name) of an object; the namespace of a cluster-scoped one is ""."""
     metadata = item["metadata"]
     return ("" if item["kind"] in CLUSTER_SCOPED else metadata["namespace"], metadata["name"])
+
+
+def creation_time(item: Object) -> str:
+    """creationTimestamp in UTC to the second, so that the order of the texts is the order in time; "" if none."""
+    timestamp = item["metadata"].get("creationTimestamp")
+    try:
+        moment = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(timestamp)
+    except (TypeError, ValueError):
+        return ""
+    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def by_age(item: Object) -> tuple[bool, str, str]:
+    """Sorts objects of one kind as the Gateway API breaks ties: the oldest first, then by `namespace/name`.
+
+    An object without a creationTimestamp counts as newer than any with one.
+    """
+    created = creation_time(item)
+    return not created, created, "/".join(key_of(item))
 
 
 class ClusterState:

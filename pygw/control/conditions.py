@@ -20,6 +20,7 @@ MAX_MESSAGE = 32768
 GATEWAY_CLASS_TYPES = frozenset({"Accepted", "SupportedVersion"})
 GATEWAY_TYPES = frozenset({"Accepted", "Programmed", "ResolvedRefs", "InsecureFrontendValidationMode"})
 LISTENER_TYPES = frozenset({"Accepted", "Programmed", "ResolvedRefs", "Conflicted", "OverlappingTLSConfig"})
+LISTENER_SET_TYPES = frozenset({"Accepted", "Programmed"})
 ROUTE_TYPES = frozenset({"Accepted", "ResolvedRefs", "PartiallyInvalid"})
 
 
@@ -108,9 +109,9 @@ def listener_programmed() -> Condition:
     return Condition("Programmed", TRUE, "Programmed", "The listener is programmed in the data plane")
 
 
-def listener_not_programmed(message: str) -> Condition:
+def listener_not_programmed(message: str, reason: str = "Invalid") -> Condition:
     """The listener is not in the data plane."""
-    return Condition("Programmed", FALSE, "Invalid", message)
+    return Condition("Programmed", FALSE, reason, message)
 
 
 def listener_resolved_refs() -> Condition:
@@ -131,6 +132,34 @@ def listener_conflicted(reason: str, message: str) -> Condition:
 def listener_not_conflicted() -> Condition:
     """No other listener of the Gateway wants the same."""
     return Condition("Conflicted", FALSE, "NoConflicts", "No other listener of the Gateway conflicts")
+
+
+# ListenerSet
+
+
+def listener_set_accepted() -> Condition:
+    """It is attached to its Gateway, and every listener is valid."""
+    return Condition("Accepted", TRUE, "Accepted", "The ListenerSet is attached to its Gateway")
+
+
+def listener_set_partly_accepted(message: str) -> Condition:
+    """It is attached; some listeners are valid, others are not."""
+    return Condition("Accepted", TRUE, "ListenersNotValid", message)
+
+
+def listener_set_not_accepted(reason: str, message: str) -> Condition:
+    """Nothing of it is served: NotAllowed, ParentNotAccepted or ListenersNotValid."""
+    return Condition("Accepted", FALSE, reason, message)
+
+
+def listener_set_programmed() -> Condition:
+    """Its valid listeners are in the data plane."""
+    return Condition("Programmed", TRUE, "Programmed", "The ListenerSet is programmed in the data plane")
+
+
+def listener_set_not_programmed(reason: str, message: str) -> Condition:
+    """NotAllowed, ParentNotProgrammed or ListenersNotValid."""
+    return Condition("Programmed", FALSE, reason, message)
 
 
 # Route, one set for each parent

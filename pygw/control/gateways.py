@@ -7,14 +7,13 @@ out: a Gateway whose class is absent is served. Anything of another controller i
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 
 from pygw.control import conditions
 from pygw.control.cluster_state import ClusterState, Object
 from pygw.control.conditions import Condition
 from pygw.control.listeners import Listener, judge_listeners
-from pygw.control.references import GATEWAY_GROUP
+from pygw.control.parameters import NO_PARAMETERS, Parameters, ip_address, read_parameters
 
 # What GatewayClass status.supportedFeatures claims; sorted, as the specification demands.
 SUPPORTED_FEATURES = (
@@ -34,18 +33,28 @@ MAX_ADDRESSES = 16
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """What a route can name in parentRefs and attach to: a Gateway with its listeners."""
+    """What a route can name in parentRefs and attach to: a Gateway or ListenerSet with its listeners."""
 
     kind: str
     namespace: str
     name: str
     listeners: tuple[Listener, ...]
     is_served: bool  # whether its valid listeners go into the data plane
+    refusal: str = ""  # why no route can attach to it whatever its listeners say; "": one can
 
     @property
     def key(self) -> tuple[str, str, str]:
         """(kind, namespace, name)."""
         return self.kind, self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSet:
+    """One ListenerSet that names a Gateway of ours, judged (`listener_sets`)."""
+
+    item: Object
+    parent: Parent  # without listeners where the Gateway does not allow it
+    accepted: Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,12 @@ class Gateway:
     bind_addresses: tuple[str, ...]  # its own IP addresses; empty: the shared ones
     status_addresses: tuple[str, ...]
     address_fault: str  # why the addresses that it needs are not assigned; "": they are
+    listener_sets: tuple[ListenerSet, ...] = ()  # all that name it, in the order of precedence
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The Gateway itself and its ListenerSets, in the order of precedence."""
+        return self.parent, *(listener_set.parent for listener_set in self.listener_sets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,7 @@ class GatewayClass:
 
     item: Object
     accepted: Condition
+    parameters: Parameters = NO_PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +91,8 @@ class Gateways:
     classes: dict[str, GatewayClass] = field(default_factory=dict)
     gateways: tuple[Gateway, ...] = ()
     foreign: frozenset[tuple[str, str]] = frozenset()
+    unattached: tuple[Object, ...] = ()  # ListenerSets whose Gateway does not exist
+    foreign_sets: frozenset[tuple[str, str]] = frozenset()  # ListenerSets of foreign Gateways
 
 
 def judge_gateways(
@@ -82,7 +100,7 @@ def judge_gateways(
 ) -> Gateways:
     """Sort out the classes and Gateways of a state; `addresses` are what Gateways without their own get in status."""
     classes = {
-        name: GatewayClass(item, _judge_class(item))
+        name: _judge_class(item, state)
         for (_, name), item in sorted(state.objects("GatewayClass").items())
         if item["spec"].get("controllerName") == controller_name
     }
@@ -94,42 +112,45 @@ def judge_gateways(
         if class_ is None and (not file_mode or state.find("GatewayClass", "", class_name) is not None):
             foreign.add(key)
             continue
-        gateways.append(_judge_gateway(item, class_, file_mode, addresses))
+        gateways.append(_judge_gateway(item, class_, state, file_mode, addresses))
     return Gateways(classes, tuple(gateways), frozenset(foreign))
 
 
-def _judge_class(item: Object) -> Condition:
+def _judge_class(item: Object, state: ClusterState) -> GatewayClass:
     reference = item["spec"].get("parametersRef")
     if reference is None:
-        return conditions.class_accepted()
-    return conditions.class_invalid_parameters(
-        f"spec.parametersRef: {_reference_text(reference)} is not a kind of parameters that pygw knows; remove it"
-    )
+        return GatewayClass(item, conditions.class_accepted())
+    parameters, fault = read_parameters(state, reference, "")
+    if fault:
+        return GatewayClass(item, conditions.class_invalid_parameters(f"spec.parametersRef: {fault}"))
+    return GatewayClass(item, conditions.class_accepted(), parameters)
 
 
 def _judge_gateway(
-    item: Object, class_: GatewayClass | None, file_mode: bool, assigned: tuple[str, ...]
+    item: Object, class_: GatewayClass | None, state: ClusterState, file_mode: bool, assigned: tuple[str, ...]
 ) -> Gateway:
-    listeners = judge_listeners(item)
-    bind, status, bad_address, unassigned = _judge_addresses(item, file_mode, assigned)
-    accepted = _accepted(item, class_, listeners, bad_address)
     metadata = item["metadata"]
+    parameters, fault = class_.parameters if class_ is not None else NO_PARAMETERS, ""
+    reference = (item["spec"].get("infrastructure") or {}).get("parametersRef")
+    if reference is not None:
+        own, fault = read_parameters(state, reference, metadata["namespace"])
+        parameters = own.over(parameters)
+    listeners = judge_listeners(item)
+    bind, status, bad_address, unassigned = _judge_addresses(item, parameters, file_mode, assigned)
+    accepted = _accepted(class_, fault, listeners, bad_address)
     parent = Parent("Gateway", metadata["namespace"], metadata["name"], listeners, accepted.is_true)
     return Gateway(item, parent, accepted, bind, status, unassigned)
 
 
 def _accepted(
-    item: Object, class_: GatewayClass | None, listeners: tuple[Listener, ...], bad_address: str
+    class_: GatewayClass | None, parameters_fault: str, listeners: tuple[Listener, ...], bad_address: str
 ) -> Condition:
     if class_ is not None and not class_.accepted.is_true:
         name = class_.item["metadata"]["name"]
         return conditions.gateway_not_accepted("Invalid", f"GatewayClass {name} is not accepted")
-    parameters = (item["spec"].get("infrastructure") or {}).get("parametersRef")
-    if parameters is not None:
-        text = _reference_text(parameters)
+    if parameters_fault:
         return conditions.gateway_not_accepted(
-            "InvalidParameters",
-            f"spec.infrastructure.parametersRef: {text} is not a kind of parameters that pygw knows; remove it",
+            "InvalidParameters", f"spec.infrastructure.parametersRef: {parameters_fault}"
         )
     if bad_address:
         return conditions.gateway_not_accepted("UnsupportedAddress", bad_address)
@@ -148,7 +169,7 @@ def listeners_verdict(faults: list[tuple[str, str]]) -> Condition:
 
 
 def _judge_addresses(
-    item: Object, file_mode: bool, assigned: tuple[str, ...]
+    item: Object, parameters: Parameters, file_mode: bool, assigned: tuple[str, ...]
 ) -> tuple[tuple[str, ...], tuple[str, ...], str, str]:
     """What to bind, what to show in status, an unsupported address, and why an address is missing."""
     wanted = item["spec"].get("addresses") or ()
@@ -159,30 +180,22 @@ def _judge_addresses(
         where = f"spec.addresses[{index}]"
         if kind != "IPAddress":
             return (), (), f"{where}: type {kind} is not supported; only IPAddress is", ""
+        known = ip_address(value)
         if not value:
             wants_assignment = True
-        elif not _is_ip(value):
+        elif known is None:
             return (), (), f"{where}: {value} is not an IP address", ""
         else:
-            static.append(str(ipaddress.ip_address(value)))
-    shown = [*static, *assigned] if wants_assignment else static
+            static.append(known)
+    if wants_assignment:
+        assigned = parameters.addresses or parameters.bind_addresses or assigned
+        shown, bind = [*static, *assigned], parameters.bind_addresses
+        # Where an address is to be assigned beside static ones, only the shared ones surely hold both.
+        bind = tuple(dict.fromkeys([*static, *bind])) if bind else ()
+    else:
+        shown, bind = static, tuple(dict.fromkeys(static))
     shown = list(dict.fromkeys(shown))[:MAX_ADDRESSES]
     unassigned = ""
     if not shown and (wanted or not file_mode):
         unassigned = "no address is known that could be assigned; --gateway-address names one"
-    # Where an address is to be assigned beside static ones, only the shared ones surely hold both.
-    bind = () if wants_assignment else tuple(dict.fromkeys(static))
     return bind, tuple(shown), "", unassigned
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        return not getattr(ipaddress.ip_address(text), "scope_id", None)
-    except ValueError:
-        return False
-
-
-def _reference_text(reference: Object) -> str:
-    group = reference.get("group", GATEWAY_GROUP)
-    kind = f"{group}/{reference.get('kind', '')}" if group else reference.get("kind", "")
-    return f"{kind} {reference.get('name', '')}"

@@ -1,7 +1,8 @@
 """A Gateway's listeners: what each accepts, and which of them lose (Gateway API, gateway_types.go).
 
-Judges spec.listeners only: protocol, allowed route kinds and namespaces, conflicts inside one Gateway. It knows nothing
-of routes; `attach` brings those. Listeners of different Gateways never conflict here.
+Judges spec.listeners of a Gateway or a ListenerSet: protocol, allowed route kinds and namespaces, conflicts inside one
+object and with the listeners that come before it. It knows nothing of routes; `attach` brings those. Listeners of
+different Gateways never conflict here.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from pygw.control.conditions import Condition
 from pygw.control.references import GATEWAY_GROUP
 from pygw.control.selectors import selector_fault
 
-# The route kinds that a listener of a protocol can serve. A protocol that is missing here is unsupported: TLS
-# listeners and HTTPRoute join by an entry each.
+# The route kinds that a listener of a protocol can serve. A protocol that is missing here is unsupported.
 ROUTE_KINDS_OF_PROTOCOL = {"HTTP": ("GRPCRoute",)}
 
 # Protocols that can share a port with each other, told apart by name (Host, SNI). Others want the port alone;
@@ -53,9 +53,23 @@ class Listener:
         return "" if self.kinds else self.resolved_refs.message
 
 
-def judge_listeners(gateway: Object) -> tuple[Listener, ...]:
-    """All listeners of a Gateway, in order."""
-    return _mark_conflicts([_judge(listener) for listener in gateway["spec"].get("listeners") or ()])
+def judge_listeners(owner: Object) -> tuple[Listener, ...]:
+    """All listeners of a Gateway or ListenerSet, in order; those that conflict with each other all lose."""
+    return _mark_conflicts([_judge(listener) for listener in owner["spec"].get("listeners") or ()])
+
+
+def yield_to(taken: Sequence[Listener], listeners: Sequence[Listener], gateway: str) -> tuple[Listener, ...]:
+    """The listeners of a ListenerSet where `taken` come before them (precedence of ListenerSetSpec.listeners).
+
+    Here there is a winner, so the loser alone is told; not whose listener won, which may be another tenant's.
+    """
+    by_port: dict[int, list[Listener]] = {}
+    for listener in taken:
+        by_port.setdefault(listener.port, []).append(listener)
+    return tuple(
+        _yielding(listener, by_port.get(listener.port, []), f"another listener of Gateway {gateway}")
+        for listener in listeners
+    )
 
 
 def _judge(listener: dict[str, Any]) -> Listener:
@@ -122,13 +136,10 @@ def _mark_conflicts(listeners: list[Listener]) -> tuple[Listener, ...]:
 
 
 def _with_conflict(listener: Listener, neighbours: list[Listener]) -> Listener:
-    for reason, conflict in (("ProtocolConflict", _protocols_conflict), ("HostnameConflict", _hostnames_conflict)):
+    for reason, conflict in _CONFLICTS:
         others = [other.name for other in neighbours if other is not listener and conflict(listener, other)]
         if others:
-            what = f"protocol {listener.protocol}" if reason == "ProtocolConflict" else (
-                f"hostname {listener.hostname or '(any)'}"
-            )
-            message = f"{what} on port {listener.port} conflicts with {', '.join(others)}"
+            message = f"{_claim(reason, listener)} conflicts with {', '.join(others)}"
             accepted = listener.accepted
             if accepted.is_true:
                 accepted = conditions.listener_not_accepted(reason, message)
@@ -136,16 +147,41 @@ def _with_conflict(listener: Listener, neighbours: list[Listener]) -> Listener:
     return listener
 
 
+def _yielding(listener: Listener, taken: list[Listener], owner: str) -> Listener:
+    for reason, conflict in _CONFLICTS:
+        if any(conflict(listener, other) for other in taken):
+            message = f"{_claim(reason, listener)} conflicts with {owner} that comes before it"
+            return replace(
+                listener,
+                accepted=conditions.listener_not_accepted(reason, message),
+                conflicted=conditions.listener_conflicted(reason, message),
+            )
+    return listener
+
+
+def _claim(reason: str, listener: Listener) -> str:
+    if reason == "ProtocolConflict":
+        return f"protocol {listener.protocol} on port {listener.port}"
+    return f"hostname {listener.hostname or '(any)'} on port {listener.port}"
+
+
 def _family(protocol: str) -> frozenset[str]:
     return next((family for family in _SHARING if protocol in family), frozenset())
 
 
 def _protocols_conflict(one: Listener, other: Listener) -> bool:
+    """Whether `one` cannot stand beside `other`; a protocol that is refused for itself disturbs no neighbour."""
+    if other.protocol not in ROUTE_KINDS_OF_PROTOCOL:
+        return False
     first, second = _family(one.protocol), _family(other.protocol)
-    # A protocol that nobody knows is refused for itself and disturbs no neighbour.
     return bool(first and second) and first is not second and "UDP" not in first | second
 
 
 def _hostnames_conflict(one: Listener, other: Listener) -> bool:
+    if other.protocol not in ROUTE_KINDS_OF_PROTOCOL:
+        return False
     family = _family(one.protocol)
     return bool(family) and family is _family(other.protocol) and one.hostname == other.hostname
+
+
+_CONFLICTS = (("ProtocolConflict", _protocols_conflict), ("HostnameConflict", _hostnames_conflict))

@@ -10,16 +10,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from pygw.control.attach import Attachments, ListenerKey, Parents, attach, collect_parents
+from pygw.control.attach import PARENT_KINDS, Attachments, ListenerKey, Parents, attach, collect_parents
 from pygw.control.backends import Override, Targets, backend_of
 from pygw.control.cluster_state import ClusterState, Object
-from pygw.control.gateways import Gateway, Gateways, judge_gateways
+from pygw.control.gateways import Gateway, Gateways, Parent, judge_gateways
 from pygw.control.incremental import ROUTE_KINDS, Changes, Memory, RouteKey, RouteMemo, take_snapshot
+from pygw.control.listener_sets import with_listener_sets
 from pygw.control.problems import Problem
 from pygw.control.references import Grants
 from pygw.control.routes import COMPILERS, CompiledRoute, Dependency, problem
 from pygw.control.slices import SERVICE_NAME_LABEL, Slices
-from pygw.control.status import BindFailures, Status, class_status, gateway_status, route_status, route_verdicts
+from pygw.control.status import (
+    NO_FAILURES,
+    BindFailures,
+    Status,
+    class_status,
+    gateway_status,
+    listener_set_status,
+    route_status,
+    route_verdicts,
+)
 from pygw.model import BackendConfig, GatewayConfig, ListenerConfig, RouteConfig
 
 CONTROLLER_NAME = "pygw.dev/gateway-controller"
@@ -59,16 +69,18 @@ class Resolution:
     gateways: Gateways = field(repr=False, compare=False)
     attached: dict[ListenerKey, int] = field(repr=False, compare=False)  # by Gateway and listener name
     memory: Memory = field(repr=False, compare=False)
-    # The Gateway statuses before this resolution, against which with_programmed() dates its conditions.
+    # The statuses of Gateways and ListenerSets before this one, against which with_programmed() dates its conditions.
     earlier_statuses: dict[StatusKey, Status] = field(repr=False, compare=False)
 
 
 def resolve(state: ClusterState, options: ResolveOptions) -> Resolution:
     """Resolve a state as a whole; with options.previous, only what differs from it is done anew."""
     previous = options.previous
-    gateways = judge_gateways(state, options.controller_name, options.file_mode, options.gateway_addresses)
+    gateways = with_listener_sets(
+        judge_gateways(state, options.controller_name, options.file_mode, options.gateway_addresses), state
+    )
     memory, changes = _remember(state, options, gateways)
-    problems = _gateway_problems(gateways)
+    problems = _gateway_problems(gateways, options.file_mode)
     statuses: dict[StatusKey, Status] = {}
 
     _resolve_routes(memory, changes, options)
@@ -77,10 +89,11 @@ def resolve(state: ClusterState, options: ResolveOptions) -> Resolution:
     routes: dict[str, RouteConfig] = {}
     used: set[tuple[str, str, int]] = set()
     served = {
-        (gateway.parent.key, listener.name)
+        (parent.key, listener.name)
         for gateway in gateways.gateways
-        for listener in gateway.parent.listeners
-        if gateway.parent.is_served and listener.is_valid
+        for parent in gateway.parents
+        for listener in parent.listeners
+        if parent.is_served and listener.is_valid
     }
     for key, memo in memory.routes.items():
         if memo.status is not None:
@@ -93,17 +106,31 @@ def resolve(state: ClusterState, options: ResolveOptions) -> Resolution:
     if options.file_mode:
         problems.extend(_stray_slices(memory))
 
-    earlier = {key: status for key, status in (previous.statuses if previous else {}).items() if key[0] == "Gateway"}
+    earlier = {key: status for key, status in (previous.statuses if previous else {}).items() if key[0] in PARENT_KINDS}
     for name, class_ in gateways.classes.items():
         before = previous.statuses.get(("GatewayClass", "", name)) if previous else None
         statuses["GatewayClass", "", name] = class_status(class_, options.now, before)
     for gateway in gateways.gateways:
-        gateway_key = gateway.parent.key
-        statuses[gateway_key] = gateway_status(
-            gateway, _counts(gateway, attached), options.now, earlier.get(gateway_key)
-        )
+        statuses.update(_parent_statuses(gateway, attached, options.now, earlier, NO_FAILURES))
     config = GatewayConfig(_listeners(gateways, by_listener), routes, backends)
     return Resolution(config, statuses, problems, gateways, attached, memory, earlier)
+
+
+def _parent_statuses(
+    gateway: Gateway,
+    attached: dict[ListenerKey, int],
+    now: str,
+    earlier: Mapping[StatusKey, Status],
+    failures: BindFailures,
+) -> dict[StatusKey, Status]:
+    """The status of a Gateway and of its ListenerSets."""
+    key = gateway.parent.key
+    statuses = {key: gateway_status(gateway, _counts(gateway.parent, attached), now, earlier.get(key), failures)}
+    for listener_set in gateway.listener_sets:
+        key = listener_set.parent.key
+        counts = _counts(listener_set.parent, attached)
+        statuses[key] = listener_set_status(listener_set, gateway, counts, now, earlier.get(key), failures)
+    return statuses
 
 
 def with_programmed(
@@ -121,9 +148,9 @@ def with_programmed(
         return resolution
     statuses = dict(resolution.statuses)
     for gateway in resolution.gateways.gateways:
-        key = gateway.parent.key
-        before = resolution.earlier_statuses.get(key)
-        statuses[key] = gateway_status(gateway, _counts(gateway, resolution.attached), now, before, failures)
+        statuses.update(
+            _parent_statuses(gateway, resolution.attached, now, resolution.earlier_statuses, failures)
+        )
     return replace(resolution, statuses=statuses)
 
 
@@ -136,10 +163,13 @@ def _remember(state: ClusterState, options: ResolveOptions, gateways: Gateways) 
     if old is not None and old.options != bearing:
         old = None
     snapshot, changes = take_snapshot(state, old.snapshot if old is not None else None)
-    foreign = frozenset(("Gateway", *key) for key in gateways.foreign)
-    parents = collect_parents(
-        tuple(gateway.parent for gateway in gateways.gateways), foreign, state.objects("Namespace")
+    foreign = frozenset(("Gateway", *key) for key in gateways.foreign) | frozenset(
+        ("ListenerSet", *key) for key in gateways.foreign_sets
     )
+    parents = collect_parents(
+        tuple(parent for gateway in gateways.gateways for parent in gateway.parents), foreign,
+        state.objects("Namespace"),
+    )  # fmt: skip
     if old is None:
         grants = Grants(snapshot.objects["ReferenceGrant"].values())
         return Memory(snapshot, bearing, parents, grants, Slices.of(snapshot.objects["EndpointSlice"])), changes
@@ -314,9 +344,8 @@ def _stray_slices(memory: Memory) -> list[Problem]:
     ]
 
 
-def _counts(gateway: Gateway, attached: dict[ListenerKey, int]) -> dict[str, int]:
-    key = gateway.parent.key
-    return {listener.name: attached.get((key, listener.name), 0) for listener in gateway.parent.listeners}
+def _counts(parent: Parent, attached: dict[ListenerKey, int]) -> dict[str, int]:
+    return {listener.name: attached.get((parent.key, listener.name), 0) for listener in parent.listeners}
 
 
 def _listeners(gateways: Gateways, by_listener: dict[ListenerKey, list[str]]) -> tuple[ListenerConfig, ...]:
@@ -329,27 +358,25 @@ def _listeners(gateways: Gateways, by_listener: dict[ListenerKey, list[str]]) ->
             hostname=listener.hostname,
             protocol=listener.protocol,
             addresses=gateway.bind_addresses,
-            routes=tuple(sorted(by_listener.get((gateway.parent.key, listener.name), ()))),
+            routes=tuple(sorted(by_listener.get((parent.key, listener.name), ()))),
+            listener_set="" if parent is gateway.parent else f"{parent.namespace}/{parent.name}",
         )
         for gateway in gateways.gateways
-        if gateway.parent.is_served
-        for listener in gateway.parent.listeners
+        for parent in gateway.parents
+        if parent.is_served
+        for listener in parent.listeners
         if listener.is_valid
     )
 
 
-def _gateway_problems(gateways: Gateways) -> list[Problem]:
+def _gateway_problems(gateways: Gateways, file_mode: bool) -> list[Problem]:
     found: list[Problem] = []
     for class_ in gateways.classes.values():
         if not class_.accepted.is_true:
             accepted = class_.accepted
             found.append(problem(class_.item, "error", "spec.parametersRef", accepted.reason, accepted.message))
     for gateway in gateways.gateways:
-        for index, listener in enumerate(gateway.parent.listeners):
-            for condition in (listener.accepted, listener.resolved_refs):
-                if not condition.is_true:
-                    path = f"spec.listeners[{index}]{_PATHS.get(condition.reason, '')}"
-                    found.append(problem(gateway.item, "error", path, condition.reason, condition.message))
+        found += _listener_problems(gateway.item, gateway.parent)
         accepted = gateway.accepted
         if not accepted.is_true and accepted.reason != "ListenersNotValid":
             path = f"spec{_PATHS.get(accepted.reason, '')}"
@@ -358,4 +385,25 @@ def _gateway_problems(gateways: Gateways) -> list[Problem]:
             found.append(
                 problem(gateway.item, "warning", "spec.addresses", "AddressNotAssigned", gateway.address_fault)
             )
+        for listener_set in gateway.listener_sets:
+            found += _listener_problems(listener_set.item, listener_set.parent)
+            accepted = listener_set.accepted
+            if not accepted.is_true and accepted.reason != "ListenersNotValid":
+                found.append(problem(listener_set.item, "error", "spec.parentRef", accepted.reason, accepted.message))
+    if file_mode:  # in a cluster it may be somebody else's
+        for item in gateways.unattached:
+            message = "its Gateway does not exist, so none of its listeners is served"
+            found.append(problem(item, "error", "spec.parentRef", "NoMatchingParent", message))
     return found
+
+
+def _listener_problems(item: Object, parent: Parent) -> list[Problem]:
+    return [
+        problem(
+            item, "error", f"spec.listeners[{index}]{_PATHS.get(condition.reason, '')}", condition.reason,
+            condition.message,
+        )
+        for index, listener in enumerate(parent.listeners)
+        for condition in (listener.accepted, listener.resolved_refs)
+        if not condition.is_true
+    ]  # fmt: skip

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from pygw.control import conditions
 from pygw.control.backends import Target, Targets
-from pygw.control.cluster_state import Object
+from pygw.control.cluster_state import Object, creation_time
 from pygw.control.conditions import Condition
 from pygw.control.filters import Filters, read_filters
 from pygw.control.problems import Problem, object_name
@@ -113,7 +112,7 @@ def compile_route(item: Object, targets: Targets) -> CompiledRoute:
         name=metadata["name"],
         hostnames=tuple(dict.fromkeys(hostname.lower() for hostname in spec.get("hostnames") or ())),
         rules=tuple(rules),
-        created=_creation(metadata.get("creationTimestamp")),
+        created=creation_time(item),
         kind=item["kind"],
     )
     return CompiledRoute(
@@ -132,16 +131,6 @@ def _resolved_refs(bad: list[tuple[str, Target]]) -> Condition:
         return conditions.route_resolved_refs()
     message = conditions.join_messages([f"{path}: {target.message}" for path, target in bad])
     return conditions.route_unresolved_refs(bad[0][1].reason or "", message)
-
-
-def _creation(timestamp: Any) -> str:
-    """creationTimestamp in UTC to the second, so that the order of the texts is the order in time; "" if none."""
-    try:
-        moment = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(timestamp)
-    except (TypeError, ValueError):
-        return ""
-    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _rule(rule: dict[str, Any], index: int, findings: _Findings) -> RuleConfig | None:

@@ -39,6 +39,7 @@ _FILES = {  # (group, kind) -> file; written down so that only the kinds in use 
     (GATEWAY_API, "HTTPRoute"): f"{GATEWAY_API}_httproutes.yaml",
     (GATEWAY_API, "ListenerSet"): f"{GATEWAY_API}_listenersets.yaml",
     (GATEWAY_API, "ReferenceGrant"): f"{GATEWAY_API}_referencegrants.yaml",
+    ("pygw.dev", "GatewayConfig"): "pygw.dev_gatewayconfigs.yaml",
     ("", "ConfigMap"): _CORE,
     ("", "Namespace"): _CORE,
     ("", "Secret"): _CORE,
@@ -115,10 +116,11 @@ def find_schema(api_version: str, kind: str) -> KindSchema | str:
         return f"{kind} has no version {version!r} (known: {', '.join(served)}), ignored"
     if group == GATEWAY_API and kind in _NOT_SERVED:
         return f"pygw serves no {kind}, ignored"
-    groups = [known for known, name in _FILES if name == kind]
-    if groups:
-        version = "v1" if groups[0] == "" else f"{groups[0]}/v1"
-        return f"{kind} of {api_version!r} is unknown, ignored; did you mean apiVersion {version}?"
+    files = [name for known, name in _FILES.items() if known[1] == kind]
+    if files:
+        own_group, _, version = next(known for known in _load(files[0]) if known[1] == kind)
+        meant = f"{own_group}/{version}" if own_group else version
+        return f"{kind} of {api_version!r} is unknown, ignored; did you mean apiVersion {meant}?"
     close = difflib.get_close_matches(kind, [name for known, name in _FILES if known == group], n=1, cutoff=0.75)
     return f"unknown kind, ignored{f'; did you mean {close[0]}?' if close else ''}"
 
@@ -131,8 +133,9 @@ class KindSchema:
         spec = crd["spec"]
         self.kind: str = spec["names"]["kind"]
         self.is_cluster_scoped: bool = spec["scope"] == "Cluster"
-        # Versions of one kind differ in nothing but their name (conversion strategy None): all are read as v1.
-        self.api_version = f"{spec['group']}/v1" if spec["group"] else "v1"
+        # Versions of one kind differ in nothing but their name (conversion strategy None): all are read as the stable one.
+        stable = "v1" if any(one["name"] == "v1" for one in spec["versions"]) else version["name"]
+        self.api_version = f"{spec['group']}/{stable}" if spec["group"] else stable
         self._schema = _with_metadata(version["schema"]["openAPIV3Schema"])
         self._structure: Structure | None = None
         self._validator: Any = None

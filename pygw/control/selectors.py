@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+
 _NEEDS_VALUES = {"In": True, "NotIn": True, "Exists": False, "DoesNotExist": False}
 
 
@@ -21,6 +23,11 @@ def selector_fault(selector: Any) -> str | None:
             wants = "needs at least one value" if needs_values else "takes no values"
             return f"matchExpressions[{index}]: {operator} {wants}"
     return None
+
+
+def labels_of(namespace: str, item: Mapping[str, Any] | None) -> dict[str, str]:
+    """The labels of a namespace; its name is always one of them, whether the object is given or not."""
+    return {**((item or {}).get("metadata", {}).get("labels") or {}), NAMESPACE_NAME_LABEL: namespace}
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""Assembles `.status` of GatewayClass, Gateway and route objects from verdicts (Gateway API 2.5).
+"""Assembles `.status` of GatewayClass, Gateway, ListenerSet and route objects from verdicts (Gateway API 2.5).
 
 The rules that keep it honest among others: conditions and parents of other controllers stay as and where they are;
 lastTransitionTime moves only when a condition's status does; a condition that was seen on a newer generation is not
@@ -15,7 +15,8 @@ from pygw.control import conditions
 from pygw.control.attach import Attachments
 from pygw.control.cluster_state import Object
 from pygw.control.conditions import Condition
-from pygw.control.gateways import SUPPORTED_FEATURES, Gateway, GatewayClass, listeners_verdict
+from pygw.control.gateways import SUPPORTED_FEATURES, Gateway, GatewayClass, ListenerSet, Parent, listeners_verdict
+from pygw.control.listener_sets import listener_set_verdict
 from pygw.control.listeners import Listener
 from pygw.control.references import GATEWAY_GROUP
 from pygw.control.routes import CompiledRoute
@@ -112,30 +113,94 @@ def gateway_status(
 ) -> Status:
     """status of a Gateway of ours; `attached` counts the accepted routes of each listener by its name."""
     stamp, existing, previous = Stamp.of(gateway.item, now), gateway.item.get("status") or {}, previous or {}
-    faults = [
-        (listener.name, listener.fault or failures.ports.get(listener.port, ""))
-        for listener in gateway.parent.listeners
-    ]
-    accepted = gateway.accepted
-    if gateway.parent.is_served and failures.ports:
-        accepted = listeners_verdict(faults)
-    listeners = [
-        _listener_status(
-            listener, gateway, attached.get(listener.name, 0), failures.ports.get(listener.port, ""), stamp,
-            _by_name(existing, listener.name), _by_name(previous, listener.name),
-        )
-        for listener in gateway.parent.listeners
-    ]
+    accepted = _gateway_accepted(gateway, failures)
+    unserved = "" if gateway.parent.is_served else f"the Gateway is not accepted: {gateway.accepted.message}"
     verdicts = [accepted, _gateway_programmed(gateway, accepted, failures)]
     shown = [address for address in gateway.status_addresses if address not in failures.addresses]
-    status: Status = {key: value for key, value in existing.items() if key not in ("addresses", "listeners")}
+    ours = ("addresses", "listeners", "attachedListenerSets")
+    status: Status = {key: value for key, value in existing.items() if key not in ours}
     status["conditions"] = merge_conditions(
         verdicts, conditions.GATEWAY_TYPES, stamp, existing.get("conditions") or (), previous.get("conditions") or ()
     )
-    status["listeners"] = listeners
+    status["listeners"] = _listener_statuses(gateway.parent, unserved, attached, failures, stamp, existing, previous)
     if shown:
         status["addresses"] = [_address(value) for value in shown]
+    if "allowedListeners" in gateway.item["spec"]:
+        verdicts = [listener_set_accepted(one, failures) for one in gateway.listener_sets]
+        status["attachedListenerSets"] = sum(verdict.is_true for verdict in verdicts)
     return status
+
+
+def _gateway_accepted(gateway: Gateway, failures: BindFailures) -> Condition:
+    if not gateway.parent.is_served or not failures.ports:
+        return gateway.accepted
+    return listeners_verdict(_faults(gateway.parent, failures))
+
+
+def _faults(parent: Parent, failures: BindFailures) -> list[tuple[str, str]]:
+    return [
+        (listener.name, listener.fault or failures.ports.get(listener.port, "")) for listener in parent.listeners
+    ]
+
+
+def listener_set_accepted(listener_set: ListenerSet, failures: BindFailures = NO_FAILURES) -> Condition:
+    """The ListenerSet's Accepted, with what the data plane could not bind."""
+    if not listener_set.parent.is_served or not failures.ports:
+        return listener_set.accepted
+    return listener_set_verdict(_faults(listener_set.parent, failures))
+
+
+def listener_set_status(
+    listener_set: ListenerSet,
+    gateway: Gateway,
+    attached: dict[str, int],
+    now: str,
+    previous: Status | None,
+    failures: BindFailures = NO_FAILURES,
+) -> Status:
+    """status of a ListenerSet of one of our Gateways."""
+    stamp, existing, previous = Stamp.of(listener_set.item, now), listener_set.item.get("status") or {}, previous or {}
+    parent, accepted = listener_set.parent, listener_set_accepted(listener_set, failures)
+    gateway_programmed = _gateway_programmed(gateway, _gateway_accepted(gateway, failures), failures)
+    unserved = ""
+    if not accepted.is_true:
+        from_parent = accepted.reason == "ParentNotAccepted"
+        programmed = conditions.listener_set_not_programmed(
+            "ParentNotProgrammed" if from_parent else accepted.reason, accepted.message
+        )
+        unserved = accepted.message if from_parent else ""
+    elif not gateway_programmed.is_true:
+        unserved = f"the Gateway is not programmed: {gateway_programmed.message}"
+        programmed = conditions.listener_set_not_programmed("ParentNotProgrammed", unserved)
+    else:
+        programmed = conditions.listener_set_programmed()
+    status: Status = {key: value for key, value in existing.items() if key != "listeners"}
+    status["conditions"] = merge_conditions(
+        [accepted, programmed], conditions.LISTENER_SET_TYPES, stamp,
+        existing.get("conditions") or (), previous.get("conditions") or (),
+    )  # fmt: skip
+    if parent.listeners:
+        status["listeners"] = _listener_statuses(parent, unserved, attached, failures, stamp, existing, previous)
+    return status
+
+
+def _listener_statuses(
+    parent: Parent,
+    unserved: str,
+    attached: dict[str, int],
+    failures: BindFailures,
+    stamp: Stamp,
+    existing: Status,
+    previous: Status,
+) -> list[Status]:
+    """status.listeners of a parent; `unserved` says why none of them is in the data plane ("": valid ones are)."""
+    return [
+        _listener_status(
+            listener, parent, unserved, attached.get(listener.name, 0), failures.ports.get(listener.port, ""), stamp,
+            _by_name(existing, listener.name), _by_name(previous, listener.name),
+        )
+        for listener in parent.listeners
+    ]  # fmt: skip
 
 
 def _by_name(status: Status, name: str) -> Iterable[Status]:
@@ -167,17 +232,24 @@ def _gateway_programmed(gateway: Gateway, accepted: Condition, failures: BindFai
 
 
 def _listener_status(
-    listener: Listener, gateway: Gateway, attached: int, bind_failure: str, stamp: Stamp, *histories: Iterable[Status]
+    listener: Listener,
+    parent: Parent,
+    unserved: str,
+    attached: int,
+    bind_failure: str,
+    stamp: Stamp,
+    *histories: Iterable[Status],
 ) -> Status:
     accepted = listener.accepted
     if listener.is_valid and bind_failure:
         accepted = conditions.listener_not_accepted("PortUnavailable", f"port {listener.port}: {bind_failure}")
     if not accepted.is_true:
-        programmed = conditions.listener_not_programmed(accepted.message)
-    elif listener.fault:
-        programmed = conditions.listener_not_programmed(listener.fault)
-    elif not gateway.parent.is_served:
-        programmed = conditions.listener_not_programmed(f"the Gateway is not accepted: {gateway.accepted.message}")
+        # A loser against another object is named as such in each of its conditions (the official suite).
+        is_loser = parent.kind == "ListenerSet" and listener.conflicted.is_true
+        reason = accepted.reason if is_loser else "Invalid"
+        programmed = conditions.listener_not_programmed(accepted.message, reason)
+    elif listener.fault or unserved:
+        programmed = conditions.listener_not_programmed(listener.fault or unserved)
     else:
         programmed = conditions.listener_programmed()
     verdicts = [accepted, programmed, listener.resolved_refs, listener.conflicted]

@@ -169,7 +169,7 @@ def test_a_route_counts_on_a_listener_that_is_not_valid():
     [
         ({"name": "missing"}, "Gateway default/missing does not exist"),
         ({"name": "gw", "namespace": "other"}, "Gateway other/gw does not exist"),
-        ({"name": "gw", "kind": "ListenerSet"}, "ListenerSet are not served"),
+        ({"name": "gw", "kind": "ListenerSet"}, "ListenerSet default/gw does not exist"),
         ({"name": "echo", "group": "", "kind": "Service"}, "kind Service are not served"),
     ],
 )

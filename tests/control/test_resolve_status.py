@@ -166,11 +166,13 @@ def test_foreign_fields_of_a_gateway_status_stay_and_lost_listeners_go():
     item["status"] = {
         "addresses": [{"type": "IPAddress", "value": "192.0.2.99"}],
         "attachedListenerSets": 2,
+        "futureField": 2,
         "conditions": [condition("example.com/Billed")],
         "listeners": [{"name": "gone", "attachedRoutes": 1, "supportedKinds": [], "conditions": []}],
     }
     status = gateway_of(resolve_items(item))
-    assert status["attachedListenerSets"] == 2
+    assert status["futureField"] == 2
+    assert "attachedListenerSets" not in status  # none is allowed
     assert "addresses" not in status
     assert [one["name"] for one in status["listeners"]] == ["grpc"]
     assert status["conditions"][0] == condition("example.com/Billed")

@@ -44,6 +44,22 @@ def gateway(*listeners: dict[str, Any], name: str = "gw", namespace: str = "defa
     }
 
 
+def listener_set(
+    *listeners: dict[str, Any], name: str = "ls", namespace: str = "default", parent: Any = None, created: str = ""
+) -> Object:
+    return {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "ListenerSet",
+        "metadata": {
+            "name": name, "namespace": namespace, **({"creationTimestamp": created} if created else {}),
+        },
+        "spec": {
+            "parentRef": {"name": "gw", "namespace": "default"} if parent is None else parent,
+            "listeners": list(listeners),
+        },
+    }  # fmt: skip
+
+
 def ref(name: str = "echo", port: int = 50051, **rest: Any) -> dict[str, Any]:
     return {"name": name, "port": port, **rest}
 
