@@ -133,7 +133,7 @@ class KindSchema:
         spec = crd["spec"]
         self.kind: str = spec["names"]["kind"]
         self.is_cluster_scoped: bool = spec["scope"] == "Cluster"
-        # Versions of one kind differ in nothing but their name (conversion strategy None): all are read as the stable one.
+        # Versions of one kind differ in nothing but their name (conversion strategy None): all are read as its v1.
         stable = "v1" if any(one["name"] == "v1" for one in spec["versions"]) else version["name"]
         self.api_version = f"{spec['group']}/{stable}" if spec["group"] else stable
         self._schema = _with_metadata(version["schema"]["openAPIV3Schema"])
