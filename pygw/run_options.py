@@ -30,6 +30,13 @@ class RunOptions:
     drain_delay: float = 5.0
     drain_timeout: float = 30.0
     settings: dict[str, Any] = field(default_factory=dict)  # Settings fields that differ from their defaults
+    kubernetes: bool = False  # the source is the Kubernetes API, and paths are empty
+    kubeconfig: str = ""
+    context: str = ""
+    watch_namespaces: tuple[str, ...] = ()  # empty: all
+    gateway_service: str = ""  # NAMESPACE/NAME
+    gateway_classes: tuple[str, ...] = ("pygw",)  # ours where GatewayClasses may not be read
+    allow_external_names: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

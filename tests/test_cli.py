@@ -56,7 +56,7 @@ def test_version(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
         ([], "usage: pygw COMMAND [options]\n\npygw: a command is due; see 'pygw --help'"),
         (["rnu"], "pygw: there is no command 'rnu', did you mean run?; see 'pygw --help'"),
         (["--verison"], "pygw: there is no option --verison, did you mean --version?; see 'pygw --help'"),
-        (["run"], "pygw run: what to serve is missing; name files or folders with -f PATH"),
+        (["run"], "pygw run: what to serve is missing; name files or folders with -f PATH, or give --kubernetes"),
         (["run", "-f", "/no/such"], "pygw run: -f /no/such: no such file or folder"),
         (["run", "-f", "-", "-f", "-"], "pygw run: -f - is standard input and can be given only once"),
         (["run", "--prot-map", "80=1"], "pygw run: there is no option --prot-map, did you mean --port-map?; "

@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NoReturn
@@ -128,6 +129,21 @@ def host_port(text: str) -> tuple[str, int]:
 def host_port_or_off(text: str) -> tuple[str, int] | tuple[()]:
     """As host_port; `off` is ()."""
     return () if text == "off" else host_port(text)
+
+
+def namespace(text: str) -> str:
+    """The name of a namespace (RFC 1123 label)."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a namespace")
+    return text
+
+
+def namespaced_name(text: str) -> str:
+    """`NAMESPACE/NAME` of an object."""
+    place, slash, name = text.partition("/")
+    if not slash or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAMESPACE/NAME, as in pygw-system/pygw")
+    return f"{namespace(place)}/{name}"
 
 
 def service_override(text: str) -> tuple[tuple[str, str, int], tuple[str, int]]:

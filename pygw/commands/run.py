@@ -1,4 +1,4 @@
-"""`pygw run`: serve the Gateway API YAML in files and folders, and apply what changes in them."""
+"""`pygw run`: serve the Gateway API YAML in files and folders, or what the Kubernetes API says, and apply changes."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from pygw.commands.options import Parser
 from pygw.errors import UsageError
 from pygw.settings import describe
 
-DESCRIPTION = """Serve the Gateway API YAML in files and folders; Kubernetes is not needed.
+DESCRIPTION = """Serve the Gateway API YAML in files and folders, for which Kubernetes is not needed; or, with
+--kubernetes, what the Kubernetes API says, and write statuses back.
 
-Changes are applied as they are saved, without dropping a call. A broken change keeps the last good configuration
-and is logged with file, line and reason. Logs go to standard error."""
+Changes are applied as they are made, without dropping a call. A broken change of a file keeps the last good
+configuration and is logged with file, line and reason. Logs go to standard error."""
 
 EPILOG = """examples:
   pygw run -f gateway.yaml --port-map 80=18080
   pygw run -f gateways/ -f services.yaml --resolve default/greeter:50051=127.0.0.1:50051
   kubectl get gateways,grpcroutes,services -A -o yaml | pygw run -f - --port-map 80=18080
+  pygw run --kubernetes --context kind-kind --gateway-address 127.0.0.1 --port-map 80=18080
+  pygw run --kubernetes --watch-namespace team-a --watch-namespace team-b
   PYGW_WORKERS=4 PYGW_PORT_MAP=80=18080,443=18443 pygw run -f gateways/
 
 signals:
   SIGTERM, SIGINT  drain: not ready, still accepting for --drain-delay, then GOAWAY, calls finish, exit 0;
                    a second one exits at once
-  SIGHUP           read the files again, reopen the access log
+  SIGHUP           read the source again, reopen the access log
   SIGUSR1          reopen the access log
 
 exit codes:
@@ -48,6 +51,7 @@ def add_arguments(parser: Parser) -> None:
         "-f", "--filename", action="append", metavar="PATH", dest="paths",
         help="a file or folder of Gateway API YAML; - is standard input; repeatable",
     )  # fmt: skip
+    _add_kubernetes(parser)
     add(
         "--port-map", action="append", default=[], type=types.port_map, metavar="80=18080",
         help="bind a listener's port as another local port, 0 for any free one; routing and statuses keep the "
@@ -80,7 +84,8 @@ def add_arguments(parser: Parser) -> None:
     )  # fmt: skip
     add(
         "--gateway-address", action="append", default=[], type=types.ip_address, metavar="ADDRESS",
-        help="an address that Gateways without their own show in status.addresses; repeatable",
+        help="an address that Gateways without their own show in status.addresses; repeatable; with --kubernetes the "
+        "default is the load balancer of --gateway-service, or else the nodes of all ready replicas",
     )  # fmt: skip
     add(
         "--trusted-proxy", action="append", default=[], type=types.network, metavar="NETWORK",
@@ -91,6 +96,38 @@ def add_arguments(parser: Parser) -> None:
         help="connections from these peers begin with a PROXY protocol header, v1 or v2; repeatable",
     )  # fmt: skip
     _add_operations(parser)
+
+
+def _add_kubernetes(parser: Parser) -> None:
+    add = parser.add_option
+    add(
+        "--kubernetes", action="store_true",
+        help="serve what the Kubernetes API says, and write statuses back; as the Pod's service account, or by "
+        "kubeconfig",
+    )  # fmt: skip
+    add(
+        "--kubeconfig", default="", metavar="PATH",
+        help="with --kubernetes: the kubeconfig; default the Pod's account, else KUBECONFIG or ~/.kube/config",
+    )  # fmt: skip
+    add("--context", default="", metavar="NAME", help="with --kubernetes: the context in the kubeconfig")
+    add(
+        "--watch-namespace", action="append", default=[], type=types.namespace, metavar="NAMESPACE",
+        help="with --kubernetes: read this namespace alone, for which a Role in it is enough; repeatable",
+    )  # fmt: skip
+    add(
+        "--gateway-class", action="append", default=["pygw"], metavar="NAME",
+        help="with --watch-namespace, where GatewayClasses may not be read: Gateways of this class are ours; default "
+        "pygw; repeatable",
+    )  # fmt: skip
+    add(
+        "--gateway-service", default="", type=types.namespaced_name, metavar="NAMESPACE/NAME",
+        help="with --kubernetes: the Service in front of us; its load balancer's addresses go into status.addresses",
+    )  # fmt: skip
+    add(
+        "--allow-external-names", action="store_true",
+        help="with --kubernetes: relay to Services of type ExternalName, which let whoever may write a Service send "
+        "traffic anywhere (CVE-2021-25740); default off",
+    )  # fmt: skip
 
 
 def _add_operations(parser: Parser) -> None:
@@ -127,7 +164,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list_settings:
         print(settings_list(arguments.output or ("table" if sys.stdout.isatty() else "json")))
         return 0
-    _check_paths(arguments.paths)
+    _check_source(arguments)
     # Here and not above: --help and --list-settings need none of it.
     from pygw import logs
     from pygw.cpus import usable_cpus
@@ -135,7 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pygw.run_options import RunOptions
 
     options = RunOptions(
-        paths=tuple(arguments.paths),
+        paths=tuple(arguments.paths or ()),
         workers=arguments.workers or usable_cpus(),
         port_map=_port_map(arguments.port_map),
         bind=tuple(dict.fromkeys(arguments.bind)),
@@ -152,6 +189,13 @@ def run(arguments: argparse.Namespace) -> int:
         drain_delay=arguments.drain_delay,
         drain_timeout=arguments.drain_timeout,
         settings=dict(arguments.settings),
+        kubernetes=bool(arguments.kubernetes),
+        kubeconfig=arguments.kubeconfig,
+        context=arguments.context,
+        watch_namespaces=tuple(dict.fromkeys(arguments.watch_namespace)),
+        gateway_service=arguments.gateway_service,
+        gateway_classes=tuple(dict.fromkeys(arguments.gateway_class)),
+        allow_external_names=bool(arguments.allow_external_names),
     )
     logs.set_up("launcher", options.log_format, options.log_level)
     has_stdin = "-" in options.paths
@@ -176,10 +220,25 @@ def settings_list(output: str) -> str:
     return "\n".join(lines)
 
 
-def _check_paths(paths: list[str] | None) -> None:
+def _check_source(arguments: argparse.Namespace) -> None:
     """Say at once what cannot work; what comes and goes later is the configuration's own matter."""
+    if not arguments.kubernetes:
+        only_there = ("kubeconfig", "context", "watch_namespace", "gateway_service", "allow_external_names")
+        for name in only_there:
+            if getattr(arguments, name):
+                raise UsageError(f"pygw run: --{name.replace('_', '-')} needs --kubernetes")
+        _check_paths(arguments.paths)
+    elif arguments.paths:
+        raise UsageError("pygw run: --kubernetes and -f are two sources; give one of them")
+    elif arguments.resolve:
+        raise UsageError("pygw run: --resolve is for file mode; with --kubernetes EndpointSlices say it")
+    elif arguments.kubeconfig and not os.path.isfile(arguments.kubeconfig):
+        raise UsageError(f"pygw run: --kubeconfig {arguments.kubeconfig}: no such file")
+
+
+def _check_paths(paths: list[str] | None) -> None:
     if not paths:
-        raise UsageError("pygw run: what to serve is missing; name files or folders with -f PATH")
+        raise UsageError("pygw run: what to serve is missing; name files or folders with -f PATH, or give --kubernetes")
     if paths.count("-") > 1:
         raise UsageError("pygw run: -f - is standard input and can be given only once")
     for path in paths:

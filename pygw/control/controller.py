@@ -31,8 +31,10 @@ from pygw.tables import Image, compile_image
 
 log = logging.getLogger(__name__)
 
-DEBOUNCE = 0.05  # seconds without a further change before a cycle begins
+DEBOUNCE = 0.05  # seconds without a further change before a cycle begins: editors write in several steps
 DEBOUNCE_MAX = 0.5  # seconds after which it begins all the same
+CLUSTER_DEBOUNCE = 0.02  # the same for the Kubernetes API, where each change is whole: an endpoint that goes must not
+CLUSTER_DEBOUNCE_MAX = 0.1  # wait long, and a rolling update brings a change every few milliseconds
 NAMES_PATIENCE = 3.0  # seconds that a configuration waits for the first addresses of its names
 ACK_PATIENCE = 10.0  # seconds that new ports wait for workers that do not acknowledge
 BIND_RETRY = 10.0  # seconds until what could not be bound is tried again
@@ -67,6 +69,10 @@ class Controller:
     first_version: int = 0
     compile_image: Callable[[GatewayConfig], Image] = compile_image
     clock: Callable[[], float] = time.time
+
+    gateway_addresses: Callable[[], tuple[str, ...]] | None = None  # None: those of the options
+    on_resolved: Callable[[Resolution, list[Problem]], None] = lambda resolution, problems: None  # after each cycle
+    waiting_for: Callable[[], list[str]] = list  # what the first cycle waits for
 
     resolution: Resolution | None = None
     published: Published | None = None
@@ -113,7 +119,7 @@ class Controller:
         if self.was_ready:
             return []
         if self.published is None:
-            return ["no configuration is loaded yet"]
+            return ["no configuration is loaded yet", *self.waiting_for()]
         waiting = [str(number) for number in range(self.options.workers) if not self._serves(number)]
         if waiting:
             return [f"workers without a configuration: {', '.join(waiting)}"]
@@ -134,6 +140,7 @@ class Controller:
     def on_bound(self, sites: list[list[Any]], failures: list[list[Any]]) -> None:
         """What the launcher could bind and what not."""
         fresh = [failure for failure in failures if failure not in self.bind_failures]
+        is_other = failures != self.bind_failures
         self.bound, self.bind_failures = sites, failures
         if self._sites is None:  # told on our start; we have not asked for anything yet
             return
@@ -144,7 +151,8 @@ class Controller:
             self._retry = None
         if failures:
             self._retry = asyncio.get_running_loop().call_later(BIND_RETRY, self._ask_to_bind)
-        self._judge_bind_failures()
+        if is_other:
+            self.changed()  # the statuses say so
         self._bind_answered.set()
         self._check_ready()
 
@@ -156,11 +164,14 @@ class Controller:
 
     async def _settle_changes(self) -> None:
         """Wait for the end of a burst of changes (an editor, `git checkout`, kubectl apply of a folder)."""
+        pause, most = DEBOUNCE, DEBOUNCE_MAX
+        if self.options.kubernetes:
+            pause, most = CLUSTER_DEBOUNCE, CLUSTER_DEBOUNCE_MAX
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DEBOUNCE_MAX):
+            async with asyncio.timeout(most):
                 while self._wake.is_set():
                     self._wake.clear()
-                    await asyncio.sleep(DEBOUNCE)
+                    await asyncio.sleep(pause)
         self._wake.clear()
 
     async def _guarded_cycle(self) -> None:
@@ -184,7 +195,7 @@ class Controller:
         self.reloads += 1
         self.last_reload_failed = any(problem.is_error for problem in loaded.problems)
         config = resolution.config
-        if self.published is None and not config.listeners:
+        if self.published is None and not config.listeners and not self.options.kubernetes:
             self._refuse_to_start(loaded.state.objects("Gateway"))
             return
         if not self.last_reload_failed:
@@ -195,6 +206,7 @@ class Controller:
         else:
             self._update_backends(config)
         self._judge_bind_failures()
+        self.on_resolved(self.resolution, self.problems)
 
     def _refuse_to_start(self, gateways: Mapping[Any, Any]) -> None:
         paths = ", ".join(self.options.paths)
@@ -269,7 +281,7 @@ class Controller:
         self._bind_answered.clear()
         self._ask_to_bind()
         await self._bind_answered.wait()
-        if is_first and not self.is_restart:
+        if is_first and not self.is_restart and not self.options.kubernetes:  # there, statuses say it
             fatal = [failure[3] for failure in self.bind_failures if failure[2] in ("EADDRINUSE", "EACCES")]
             if fatal or conflicts:
                 self.tell_launcher({"type": "fatal", "message": (fatal or conflicts)[0]})
@@ -368,10 +380,14 @@ class Controller:
     def _resolve_options(self) -> ResolveOptions:
         return ResolveOptions(
             controller_name=self.options.controller_name,
+            file_mode=not self.options.kubernetes,
             overrides={(namespace, name, port): (host, to) for namespace, name, port, host, to in self.options.resolve},
-            gateway_addresses=self.options.gateway_addresses,
+            gateway_addresses=(
+                self.gateway_addresses() if self.gateway_addresses is not None else self.options.gateway_addresses
+            ),
             previous=self.resolution,
             now=_now(self.clock()),
+            allow_external_names=self.options.allow_external_names,
         )
 
     def close(self) -> None:

@@ -12,19 +12,22 @@ import os
 import socket
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pygw import logs
 from pygw.admin import AdminServer
 from pygw.channel import Channel, ChannelError, Message
 from pygw.child import inherited_channel, join_launcher
-from pygw.control.controller import Controller
+from pygw.control.controller import Controller, Source
 from pygw.control.dns import Names, SystemLookup
 from pygw.control.file_watch import watch
 from pygw.control.pages import Pages
 from pygw.control.yaml_source import YamlSource
-from pygw.errors import PygwError
+from pygw.errors import PygwError, StartError
 from pygw.run_options import RunOptions
+
+if TYPE_CHECKING:
+    from pygw.control.kube.mode import KubernetesMode
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ class Control:
     launcher: Channel = field(init=False)
     controller: Controller = field(init=False)
     pages: Pages = field(init=False)
+    kubernetes: KubernetesMode | None = None
     _servers: list[AdminServer] = field(default_factory=list)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
@@ -53,6 +57,8 @@ class Control:
                 self.controller.changed()
             case "draining":
                 self.controller.drain()
+                if self.kubernetes is not None:
+                    self._in_background(self.kubernetes.drain())
             case unknown:
                 log.error("unknown message", extra={"message_type": unknown})
 
@@ -68,7 +74,7 @@ class Control:
         logs.set_up("control", options.log_format, options.log_level)
         self.controller = Controller(
             options,
-            YamlSource(options.paths),
+            self._source(options),
             self.tell_launcher,
             lambda on_change: Names(SystemLookup(), on_change),
             is_restart=message["was_ready"],
@@ -86,10 +92,39 @@ class Control:
             with open(fds.pop(0), "rb") as kept:
                 kept.seek(0)
                 self.pages.recall(kept.read())
-        # Before the first read: a change that comes between would be lost otherwise.
-        self._in_background(self._watch(options.paths))
-        self._in_background(self.controller.run())
+        if self.kubernetes is not None:
+            self._join(self.kubernetes)
+            self._in_background(self._run_kubernetes(self.kubernetes))
+        else:
+            # Before the first read: a change that comes between would be lost otherwise.
+            self._in_background(self._watch(options.paths))
+            self._in_background(self.controller.run())
         self._in_background(self.pages.collect_for_ever())
+
+    def _source(self, options: RunOptions) -> Source:
+        if not options.kubernetes:
+            return YamlSource(options.paths)
+        # Here and not above: file mode needs none of it, and it takes half a second and 50 MB.
+        from pygw.control.kube.mode import KubernetesMode
+
+        self.kubernetes = KubernetesMode(options, lambda: self.controller.changed())
+        return self.kubernetes.source
+
+    def _join(self, kubernetes: KubernetesMode) -> None:
+        self.controller.gateway_addresses = kubernetes.addresses.current
+        self.controller.on_resolved = kubernetes.on_resolved
+        self.controller.waiting_for = kubernetes.waiting_for
+        self.pages.more_metrics = kubernetes.metrics
+
+    async def _run_kubernetes(self, kubernetes: KubernetesMode) -> None:
+        try:
+            await kubernetes.open(self._in_background)
+        except StartError as error:
+            if self.controller.is_restart:  # the workers serve on; a kubeconfig that is broken now may be mended
+                raise
+            self.tell_launcher({"type": "fatal", "message": str(error)})
+            return
+        await self.controller.run()
 
     async def _watch(self, paths: tuple[str, ...]) -> None:
         async for _ in watch(paths):

@@ -38,6 +38,7 @@ class Pages:
     tell_launcher: Callable[..., None]
     restarts: dict[int, int] = field(default_factory=dict)  # by worker
     control_restarts: int = 0
+    more_metrics: Callable[[], list[Own]] = list  # of the source
     _of_the_dead: Totals = field(default_factory=Totals)
     _help: dict[str, str] = field(default_factory=dict)
 
@@ -259,6 +260,7 @@ class Pages:
                 "How often the control process died or hung and was replaced.",
                 [({}, self.control_restarts)],
             ),
+            *self.more_metrics(),
         ]
 
 

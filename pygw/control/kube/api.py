@@ -27,7 +27,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 
 from pygw import __version__
 from pygw.control.cluster_state import Object
-from pygw.control.kube.credentials import LoadConfiguration, configuration_loader
+from pygw.control.kube.credentials import LoadConfiguration
 from pygw.errors import StartError
 
 log = logging.getLogger(__name__)
@@ -70,16 +70,13 @@ class Api:
         self.requests: Counter[tuple[str, str]] = Counter()  # (method, status or "error")
         self.last_answer = 0.0  # loop time
 
-    @classmethod
-    async def connect(cls, kubeconfig: str = "", context: str = "") -> Api:
-        """An Api with its configuration read; nothing is asked of the server yet. Raises StartError."""
-        api = cls(configuration_loader(kubeconfig, context))
+    async def connect(self) -> None:
+        """Read the configuration; nothing is asked of the server yet. Raises StartError."""
         try:
-            await api.reload()
+            await self.reload()
         except Exception as error:  # the loaders raise whatever the file makes them stumble over
-            where = f"--kubeconfig {kubeconfig}" if kubeconfig else "the Kubernetes configuration"
-            raise StartError(f"{where} cannot be used: {error or type(error).__name__}") from error
-        return api
+            reason = str(error) or type(error).__name__
+            raise StartError(f"the Kubernetes configuration cannot be used: {reason}") from error
 
     async def call(
         self,
