@@ -99,7 +99,7 @@ class Cluster:
 
     def _write_kubelet_options(self, token: str) -> None:
         images = {
-            "gateway-api/echo-basic": [str(tools.program("echo-basic"))],
+            "gateway-api/echo-basic": [str(tools.folder() / "bin" / "echo-basic")],
             "pygw.dev/test-backend": [sys.executable, "-m", "tests.conformance.backend"],
         }
         options = {"server": SERVER, "token": token, "images": images, "prefix": f"{self.name}-"}

@@ -133,6 +133,7 @@ def _copy_crds() -> None:
     target, stamp = folder() / "crds", HERE / "suite" / "go.sum"
     if target.exists() and target.stat().st_mtime > stamp.stat().st_mtime:
         return
+    _go("mod", "download", GATEWAY_API, cwd=HERE / "suite")
     source = Path(_go("list", "-m", "-f", "{{.Dir}}", GATEWAY_API, cwd=HERE / "suite")) / "config" / "crd"
     for channel in ("standard", "experimental"):
         (target / channel).mkdir(parents=True, exist_ok=True)
