@@ -8,8 +8,10 @@ What it says over its channels (pygw/channel.py):
   to control   start {options, restarts, was_ready, version, kept} + admin and probe sockets [+ kept memfd];
                worker {worker, pid, restarts} + a new channel to that worker; bound {sites, failures};
                reload; draining
-  from control bind {sites}; ready; keep {version} + memfd; fatal {message}; drain
-  to a worker  start {worker, options}; control + a new channel to the control process;
+  from control bind {sites}; ready; keep {version} + memfd; snapshot {version, backends} + image; fatal {message};
+               drain
+  to a worker  start {worker, options}; snapshot, as control left it, so that a replacement serves at once whatever
+               the control process does; control + a new channel to the control process;
                listen {sockets: [[number, address, port]…]} + sockets; unlisten {numbers}; reopen; drain; abort
   from both    alive; from a worker also started
 """
@@ -88,6 +90,7 @@ class Launcher:
     version: int = 0  # of the configuration last published
     _admin_sockets: dict[str, socket.socket] = field(default_factory=dict)
     _kept: int | None = None  # a memfd that control processes hand on to their successors
+    _snapshot: tuple[Message, int] | None = None  # what the workers serve, with the image's memfd
     _bind_failures: list[list[Any]] = field(default_factory=list)
     _signalled_at: float | None = None
     _has_terminal: bool = False
@@ -125,6 +128,8 @@ class Launcher:
                 sock.close()
             if self._kept is not None:
                 os.close(self._kept)
+            if self._snapshot is not None:
+                os.close(self._snapshot[1])
             # The loop's handlers go with it; a late signal must not change the exit code.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1))
         return self._exit_code
@@ -199,6 +204,9 @@ class Launcher:
             self._start_control()
         else:
             child.send({"type": "start", "worker": child.worker, "options": self.options.to_json()})
+            if self._snapshot is not None:
+                message, image = self._snapshot
+                child.send(message, [image])
             self._listen(child, list(self.sockets))
             self._connect(child)
 
@@ -311,6 +319,10 @@ class Launcher:
                 if self._kept is not None:
                     os.close(self._kept)
                 self._kept, self.version = fds.pop(0), message["version"]
+            case "snapshot" if child is self.control and fds:
+                if self._snapshot is not None:
+                    os.close(self._snapshot[1])
+                self._snapshot = (message, fds.pop(0))
             case "ready" if child is self.control:
                 self._on_ready()
             case "drain" if child is self.control:

@@ -68,8 +68,9 @@ class Worker:
     relay: RelayLike = field(init=False)
     access_log: LineWriter | None = None
     _listeners: dict[int, Listener] = field(default_factory=dict)
+    # Until there is a configuration, connections wait in the accept queues: number -> (address, port, socket).
+    _waiting: dict[int, tuple[str, int, socket.socket]] = field(default_factory=dict)
     _version: int = 0
-    _is_draining: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     # ===== from the launcher =====
@@ -83,11 +84,17 @@ class Worker:
                 self._connect(socket.socket(fileno=fds.pop(0)))
             case "listen":
                 for number, address, port in message["sockets"]:
-                    self._in_background(self._listen(number, address, port, socket.socket(fileno=fds.pop(0))))
+                    self._waiting[number] = (address, port, socket.socket(fileno=fds.pop(0)))
+                if self._version:
+                    self._listen_to_waiting()
             case "unlisten":
                 for number in message["numbers"]:
-                    if number in self._listeners:
-                        self._in_background(self._listeners.pop(number).close(self.loop))
+                    self._unlisten(number)
+            case "snapshot":
+                try:
+                    self._apply(message, fds[0])
+                except (ValueError, OSError, ChannelError) as error:  # the control process will send a better one
+                    log.error("cannot apply the configuration", extra={"reason": str(error)})
             case "reopen":
                 self._reopen()
             case "drain":
@@ -113,6 +120,17 @@ class Worker:
         assert self.launcher is not None
         self.launcher.send({"type": "started"})
 
+    def _listen_to_waiting(self) -> None:
+        for number, (address, port, sock) in self._waiting.items():
+            self._in_background(self._listen(number, address, port, sock))
+        self._waiting.clear()
+
+    def _unlisten(self, number: int) -> None:
+        if number in self._waiting:
+            self._waiting.pop(number)[2].close()
+        elif number in self._listeners:
+            self._in_background(self._listeners.pop(number).close(self.loop))
+
     async def _listen(self, number: int, address: str, port: int, sock: socket.socket) -> None:
         # uvloop closes the socket that it serves; this one stays for what waits in its queue at the end.
         rest = sock.dup()
@@ -129,8 +147,9 @@ class Worker:
 
     async def _drain(self) -> None:
         """GOAWAY twice, wait for the calls, end."""
-        self._is_draining = True
         self.relay.start_drain()
+        for number in list(self._waiting):
+            self._unlisten(number)
         for number in list(self._listeners):
             await self._listeners.pop(number).close(self.loop)
         deadline = self.loop.time() + self.goaway_gap
@@ -183,6 +202,7 @@ class Worker:
         image = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
         self.relay.apply(message["version"], image, _backends(message))
         self._version = message["version"]
+        self._listen_to_waiting()
         log.debug("configuration applied", extra={"version": self._version})
 
     def _metrics(self) -> dict[str, Any]:

@@ -205,6 +205,17 @@ def test_a_dead_worker_is_replaced_and_its_queue_waits(config: Path) -> None:
         assert run.get("/readyz")[0] == 200
 
 
+def test_a_replacement_serves_at_once_whatever_the_control_process_does(config: Path) -> None:
+    with Run("-f", str(config)).ready() as run:
+        os.kill(run.children()["control"], signal.SIGSTOP)
+        for name in ("0", "1"):
+            os.kill(run.children()[name], signal.SIGKILL)
+        with run.connect() as line:
+            answer = line.who()
+        assert answer["version"] == 1
+        assert answer["backends"] == {"default/greeter:50051": [["127.0.0.9", 50051]]}
+
+
 @pytest.mark.slow
 def test_counts_of_dead_workers_are_kept(config: Path) -> None:
     with Run("-f", str(config), "--workers", "1").ready() as run:

@@ -91,6 +91,14 @@ class Driver:
             self.launcher.send({"type": "listen", "sockets": [[1, "", 80]]}, [sock.fileno()])
             return int(sock.getsockname()[1])
 
+    def waiting(self, port: int) -> int:
+        """Connections in the accept queue: rx_queue of a listening socket (proc(5), /proc/net/tcp)."""
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and int(words[1].partition(":")[2], 16) == port:
+                return int(words[4].partition(":")[2], 16)
+        raise AssertionError("nobody listens")
+
     def memory(self) -> int:
         text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
@@ -223,6 +231,30 @@ def test_the_end_of_the_control_process_is_not_the_workers() -> None:
             driver.launcher.send({"type": "control"}, [worker_end.fileno()])
         driver.control = Channel(control, lambda message, fds: driver._keep(driver.answers, message), lambda: None)
         await driver.until(lambda: {"type": "hello", "version": 5} in driver.answers)
+
+    drive(test)
+
+
+def test_connections_wait_until_there_is_a_configuration() -> None:
+    async def test(driver: Driver) -> None:
+        port = driver.listen()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(PREFACE)
+        await driver.ask({"type": "metrics"})  # so that the worker has had its turn
+        assert driver.waiting(port) == 1
+        await driver.publish(config())
+        assert (await asyncio.wait_for(reader.readexactly(9), 10))[3] == SETTINGS
+        assert driver.waiting(port) == 0
+        writer.close()
+
+    drive(test)
+
+
+def test_a_worker_that_waits_for_its_configuration_can_drain() -> None:
+    async def test(driver: Driver) -> None:
+        driver.listen()
+        driver.launcher.send({"type": "drain"})
+        assert await driver.ended() == 0
 
     drive(test)
 

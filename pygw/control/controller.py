@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from pygw.channel import Message
 from pygw.control.dns import Names
 from pygw.control.problems import Problem
 from pygw.control.resolve import Resolution, ResolveOptions, resolve, with_programmed
@@ -38,6 +37,7 @@ CLUSTER_DEBOUNCE_MAX = 0.1  # wait long, and a rolling update brings a change ev
 NAMES_PATIENCE = 3.0  # seconds that a configuration waits for the first addresses of its names
 ACK_PATIENCE = 10.0  # seconds that new ports wait for workers that do not acknowledge
 BIND_RETRY = 10.0  # seconds until what could not be bound is tried again
+SNAPSHOT_DELAY = 1.0  # seconds in which endpoint changes gather before the launcher's copy follows
 RELOAD_RETRY = 5.0  # seconds until a cycle that broke is tried again
 
 
@@ -63,7 +63,7 @@ class Controller:
 
     options: RunOptions
     source: Source
-    tell_launcher: Callable[[Message], None]
+    tell_launcher: Callable[..., None]
     make_names: Callable[[Callable[[str], None]], Names]
     is_restart: bool = False  # workers may serve already, what a former control process told them
     first_version: int = 0
@@ -94,6 +94,7 @@ class Controller:
     _bind_answered: asyncio.Event = field(default_factory=asyncio.Event)
     _sites: list[Site] | None = None
     _retry: asyncio.TimerHandle | None = None
+    _snapshot_timer: asyncio.TimerHandle | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -243,6 +244,7 @@ class Controller:
             link.poke()
         self.on_published(version)
         await self._wait_for_workers()
+        self._leave_snapshot()
         log.info(
             "configuration published",
             extra={
@@ -267,6 +269,17 @@ class Controller:
         assert self.published is not None
         version = self.published.version
         return [link.number for link in self.links.values() if version not in (link.version, link.refused)]
+
+    def _leave_snapshot(self) -> None:
+        """Leave with the launcher what a worker that replaces another must serve, whatever becomes of us."""
+        if self._snapshot_timer is not None:
+            self._snapshot_timer.cancel()
+            self._snapshot_timer = None
+        published = self.published
+        if published is None or any(link.refused == published.version for link in self.links.values()):
+            return
+        message = {"type": "snapshot", "version": published.version, "backends": published.backends()}
+        self.tell_launcher(message, [published.image_fd])
 
     # ===== ports =====
 
@@ -326,6 +339,8 @@ class Controller:
             published.endpoints.update(changed)
             for link in self.links.values():
                 link.endpoints_changed(set(changed))
+            if self._snapshot_timer is None:
+                self._snapshot_timer = asyncio.get_running_loop().call_later(SNAPSHOT_DELAY, self._leave_snapshot)
             log.info("endpoints changed", extra={"backends": sorted(changed)})
 
     # ===== workers =====
@@ -395,8 +410,9 @@ class Controller:
         self.names.close()
         for link in self.links.values():
             link.close()
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in (self._retry, self._snapshot_timer):
+            if timer is not None:
+                timer.cancel()
         if self.published is not None:
             self.published.close()
 

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,10 @@ class Published:
         self.endpoints = endpoints
         self.image_size = len(octets)
         self.image_fd = sealed_memfd("pygw-image", octets)
+
+    def backends(self, keys: Iterable[str] | None = None) -> list[tuple[str, Endpoints]]:
+        """Endpoints by backend, of all or of some, in the order of the image."""
+        return [(key, self.endpoints.get(key, ())) for key in (self.backend_keys if keys is None else keys)]
 
     def close(self) -> None:
         """Give the image back; workers that mapped it keep it."""
@@ -111,7 +115,7 @@ class WorkerLink:
                 future.set_result(None)
 
     def _change(self, published: Published, kind: str, keys: list[str], fds: list[int]) -> None:
-        backends = [[key, published.endpoints.get(key, ())] for key in keys]
+        backends = published.backends(keys)
         self._changing = self._send({"type": kind, "version": published.version, "backends": backends}, fds)
 
     def _send(self, message: Message, fds: list[int]) -> int:
@@ -123,6 +127,10 @@ class WorkerLink:
     def _on_message(self, message: Message, fds: list[int]) -> None:
         if message["type"] == "hello":
             self.version = message["version"]
+            published = self.published()
+            if published is not None and published.version == self.version:
+                # From the launcher, which may not know the latest endpoints.
+                self._changed_backends.update(published.backend_keys)
             self.poke()
         elif message["type"] == "ack":
             sequence = message["sequence"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -119,6 +119,7 @@ class World:
     def __init__(self, is_restart: bool = False, first_version: int = 0, workers: int = 2) -> None:
         self.source = FakeSource()
         self.told: list[dict[str, Any]] = []
+        self.images: list[bytes] = []
         self.telling = asyncio.Event()
         self.bind_failures: list[list[Any]] = []
         self.answers: dict[str, Answer] = {}
@@ -152,8 +153,9 @@ class World:
         self.compiled.append(config)
         return Image(f"image {len(self.compiled)}".encode(), tuple(config.backends))
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def tell(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         self.told.append(message)
+        self.images += [os.pread(fd, 1000, 0) for fd in fds]
         self.telling.set()
         if message["type"] == "bind":
             failed = {(failure[0], failure[1]) for failure in self.bind_failures}
@@ -251,6 +253,41 @@ def test_a_change_is_published_whole_and_a_new_worker_gets_the_present() -> None
         assert [message["version"] for message in await replacement.wait(1)] == [2]
         assert replacement.images == [b"image 2"]
         assert world.controller.not_ready_reasons() == []
+
+    run(test, workers=1)
+
+
+def test_a_replacement_that_has_the_image_already_gets_the_present_endpoints() -> None:
+    async def test(world: World) -> None:
+        world.answers["greeter.default"] = Answer(("10.0.0.1",), 30.0)
+        world.add_worker(0)
+        await world.until_told("ready")
+        replacement = world.add_worker(0, version=1)  # from the launcher's copy, which may be older
+        (message,) = await replacement.wait(1)
+        assert message["type"] == "endpoints"
+        assert message["backends"] == [["default/greeter:50051", [["10.0.0.1", 50051]]]]
+
+    run(test, workers=1)
+
+
+def test_the_launcher_gets_a_copy_of_what_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller_module, "SNAPSHOT_DELAY", 0.001)
+
+    async def test(world: World) -> None:
+        world.answers["greeter.default"] = Answer(("10.0.0.1",), 30.0)
+        worker = world.add_worker(0)
+        copy = await world.until_told("snapshot")
+        assert (copy["version"], copy["backends"]) == (1, [("default/greeter:50051", (("10.0.0.1", 50051),))])
+        world.answers["greeter.default"] = Answer(("10.0.0.2",), 30.0)
+        world.expired.set()
+        copy = await world.until_told("snapshot", 2)
+        assert (copy["version"], copy["backends"]) == (1, [("default/greeter:50051", (("10.0.0.2", 50051),))])
+        assert world.images == [b"image 1", b"image 1"]
+        worker.error = "not an image"
+        world.source.objects.append(route("r2"))
+        world.controller.changed()
+        await world.until_told("bind", 2)
+        assert len(world.images) == 2  # what workers refuse is no use to their replacements
 
     run(test, workers=1)
 
