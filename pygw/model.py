@@ -31,6 +31,29 @@ class MatchConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpMatchConfig:
+    """One HTTPRouteMatch. Duplicate names of headers and query parameters are already dropped (first counts)."""
+
+    path: str = "/"
+    path_type: str = "PathPrefix"  # Exact, PathPrefix or RegularExpression
+    method: str | None = None
+    headers: tuple[HeaderMatch, ...] = ()
+    query: tuple[HeaderMatch, ...] = ()  # names as written: case counts
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectConfig:
+    """RequestRedirect: what it replaces in the URL of the request; None and 0 leave that part as it is."""
+
+    status: int = 302
+    scheme: str | None = None
+    hostname: str | None = None
+    port: int = 0
+    full_path: str | None = None
+    prefix: str | None = None  # in place of the prefix that matched
+
+
+@dataclass(frozen=True, slots=True)
 class HeaderModifier:
     """RequestHeaderModifier or ResponseHeaderModifier; names lower case, forbidden ones already left out.
 
@@ -70,7 +93,10 @@ class BackendRefConfig:
 
 @dataclass(frozen=True, slots=True)
 class RuleConfig:
-    """One GRPCRouteRule. `matches` is never empty: a rule without matches has one empty MatchConfig."""
+    """One rule of a route. `matches` of a GRPCRoute, or `http_matches` of an HTTPRoute, is never empty.
+
+    A rule without matches has one that takes everything.
+    """
 
     index: int  # its place in spec.rules (dropped rules leave gaps)
     matches: tuple[MatchConfig, ...]
@@ -80,12 +106,16 @@ class RuleConfig:
     response_headers: HeaderModifier | None = None
     mirrors: tuple[MirrorConfig, ...] = ()
     # (grpc_status, message) that every call of this rule gets: unsupported filter 14, no backendRefs 12, ...
+    # A request that is not gRPC gets 500 in its place (HTTPRouteRule.backendRefs).
     failure: tuple[int, str] | None = None
+    http_matches: tuple[HttpMatchConfig, ...] = ()
+    timeout: float = 0.0  # seconds for the whole request, however much of it is sent; 0: none
+    redirect: RedirectConfig | None = None  # answers every request of the rule, so `backends` is empty
 
 
 @dataclass(frozen=True, slots=True)
 class RouteConfig:
-    """One GRPCRoute that at least one listener accepted."""
+    """One GRPCRoute or HTTPRoute that at least one listener accepted."""
 
     namespace: str
     name: str

@@ -21,8 +21,9 @@ from pygw.model import BackendConfig
 Override = tuple[str, int]  # host name or IP address, port
 Overrides = Mapping[tuple[str, str, int], Override]  # by (namespace, name, port) of the Service
 
-# appProtocol values over which gRPC can be spoken without TLS (GEP-1911); unset means "as the route needs it".
-_H2C = frozenset({"", "kubernetes.io/h2c", "h2c", "grpc", "http2"})
+# appProtocol values of servers that speak HTTP/2 without TLS (GEP-1911). Unset means "as the route needs it", which is
+# HTTP/2 for a GRPCRoute and HTTP/1.1 for an HTTPRoute.
+_H2C = frozenset({"kubernetes.io/h2c", "h2c", "grpc", "http2"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,10 @@ class Targets:
             )
         if (namespace, name, port) in self.overrides:
             return Target(namespace, name, port)
-        reason, message = self._judge_service(namespace, name, port)
+        reason, message = self._judge_service(route_kind, namespace, name, port)
         return Target(namespace, name, port, reason, message)
 
-    def _judge_service(self, namespace: str, name: str, port: int) -> tuple[str | None, str]:
+    def _judge_service(self, route_kind: str, namespace: str, name: str, port: int) -> tuple[str | None, str]:
         service = self.services.get((namespace, name))
         if service is None:
             return "BackendNotFound", f"Service {namespace}/{name} does not exist"
@@ -80,20 +81,33 @@ class Targets:
             if not (service.get("spec") or {}).get("externalName"):
                 return "BackendNotFound", f"Service {namespace}/{name} is of type ExternalName and has no externalName"
             if not (service.get("spec") or {}).get("ports"):
-                return None, ""
+                return _judge_protocol(route_kind, "", f"port {port} of Service {namespace}/{name}")
         entry = service_port(service, port)
         if entry is None:
             has = ", ".join(str(item.get("port")) for item in (service.get("spec") or {}).get("ports") or ())
             return "BackendNotFound", f"Service {namespace}/{name} has no port {port} (it has {has or 'none'})"
         if (entry.get("protocol") or "TCP") != "TCP":
             return "UnsupportedProtocol", f"port {port} of Service {namespace}/{name} is {entry['protocol']}, not TCP"
-        protocol = entry.get("appProtocol") or ""
-        if protocol not in _H2C:
-            return "UnsupportedProtocol", (
-                f"port {port} of Service {namespace}/{name} has appProtocol {protocol}; gRPC is relayed to "
-                "kubernetes.io/h2c, or where appProtocol is not set"
-            )
+        return _judge_protocol(
+            route_kind, entry.get("appProtocol") or "", f"port {port} of Service {namespace}/{name}"
+        )
+
+
+def _judge_protocol(route_kind: str, protocol: str, what: str) -> tuple[str | None, str]:
+    if protocol in _H2C or (not protocol and route_kind == "GRPCRoute"):
         return None, ""
+    if not protocol:
+        return "UnsupportedProtocol", (
+            f"{what} has no appProtocol, so it would need HTTP/1.1; an {route_kind} is relayed over HTTP/2, to "
+            "appProtocol kubernetes.io/h2c"
+        )
+    if route_kind != "GRPCRoute":
+        return "UnsupportedProtocol", (
+            f"{what} has appProtocol {protocol}; an {route_kind} is relayed over HTTP/2, to kubernetes.io/h2c"
+        )
+    return "UnsupportedProtocol", (
+        f"{what} has appProtocol {protocol}; gRPC is relayed to kubernetes.io/h2c, or where appProtocol is not set"
+    )
 
 
 def is_external(service: Object) -> bool:

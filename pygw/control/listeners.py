@@ -18,7 +18,7 @@ from pygw.control.references import GATEWAY_GROUP
 from pygw.control.selectors import selector_fault
 
 # The route kinds that a listener of a protocol can serve. A protocol that is missing here is unsupported.
-ROUTE_KINDS_OF_PROTOCOL = {"HTTP": ("GRPCRoute",)}
+ROUTE_KINDS_OF_PROTOCOL = {"HTTP": ("GRPCRoute", "HTTPRoute")}
 
 # Protocols that can share a port with each other, told apart by name (Host, SNI). Others want the port alone;
 # UDP is another port space altogether.

@@ -18,7 +18,8 @@ from pygw.control.incremental import ROUTE_KINDS, Changes, Memory, RouteKey, Rou
 from pygw.control.listener_sets import with_listener_sets
 from pygw.control.problems import Problem
 from pygw.control.references import Grants
-from pygw.control.routes import COMPILERS, CompiledRoute, Dependency, problem
+from pygw.control.route_kinds import COMPILERS
+from pygw.control.routes import CompiledRoute, Dependency, problem
 from pygw.control.slices import SERVICE_NAME_LABEL, Slices
 from pygw.control.status import (
     NO_FAILURES,

@@ -1,7 +1,8 @@
-"""GRPCRoute: from spec.rules to RuleConfigs, and what has to be said about them (Gateway API, grpcroute_types.go).
+"""Routes: from spec.rules to RuleConfigs, and what has to be said about them (Gateway API).
 
-Looks at one route alone: its matches, filters and backendRefs. Where the route attaches is `attach`'s business. Nothing
-here raises for what a user wrote: a rule that cannot be served as written is dropped or made to fail, and named.
+What all kinds of routes share, one route at a time: filters, backendRefs, and the verdicts. The matches are those of
+`grpc_routes` and `http_routes`; where a route attaches is `attach`'s business. Nothing here raises for what a user
+wrote: a rule that cannot be served as written is dropped or made to fail, and named.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pygw.control.cluster_state import Object, creation_time
 from pygw.control.conditions import Condition
 from pygw.control.filters import Filters, read_filters
 from pygw.control.problems import Problem, object_name
-from pygw.model import BackendRefConfig, HeaderMatch, MatchConfig, RouteConfig, RuleConfig
+from pygw.model import BackendRefConfig, HeaderMatch, RouteConfig, RuleConfig
 from pygw.regex import check as regex_fault
 
 UNIMPLEMENTED = 12
@@ -44,11 +45,12 @@ class CompiledRoute:
 
 
 @dataclass(slots=True)
-class _Findings:
+class Findings:
     """Collected while one route is compiled."""
 
     item: Object
     targets: Targets
+    kind: RouteKind
     dropped: list[str] = field(default_factory=list)
     lost_rules: int = 0  # rules that are not served at all as written
     problems: list[Problem] = field(default_factory=list)
@@ -80,12 +82,18 @@ class _Findings:
             self.bad_references.append((path, target))
             self.note("error", path, target.reason, target.message)
 
-    def take(self, filters: Filters) -> None:
-        """Report what filters brought."""
-        for path, target in filters.targets:
-            self.refer(path, target)
-        for path, message in filters.ignored:
-            self.note("warning", path, "HeaderIgnored", message)
+    def read_filters(self, owner: dict[str, Any], path: str) -> Filters:
+        """The filters of a rule or backendRef, with a report of what they brought."""
+        kind = self.kind
+        can_redirect = kind.can_redirect and "backendRefs[" not in path
+        filters = read_filters(
+            owner.get("filters") or (), f"{path}.filters", self.find, kind.forbidden_headers, can_redirect
+        )
+        for where, target in filters.targets:
+            self.refer(where, target)
+        for where, message in filters.ignored:
+            self.note("warning", where, "HeaderIgnored", message)
+        return filters
 
 
 def problem(item: Object, severity: str, path: str, reason: str, message: str) -> Problem:
@@ -95,9 +103,21 @@ def problem(item: Object, severity: str, path: str, reason: str, message: str) -
     return Problem(severity, "", 0, name, path, reason, message)
 
 
-def compile_route(item: Object, targets: Targets) -> CompiledRoute:
-    """Compile one GRPCRoute against the Services and ReferenceGrants that `targets` holds."""
-    findings = _Findings(item, targets)
+@dataclass(frozen=True, slots=True)
+class RouteKind:
+    """What sets one kind of route apart."""
+
+    # The matches of a rule at a path, as members of RuleConfig; (path, fault) of what cannot be matched is appended.
+    read_matches: Callable[[dict[str, Any], str, list[tuple[str, str]]], dict[str, Any]]
+    forbidden_headers: frozenset[str]  # that modifiers may not touch
+    can_redirect: bool
+    # What a caller gets from a rule without backendRefs, one that cannot be applied, and one without weight.
+    answers: tuple[str, str, str]
+
+
+def compile_route(item: Object, targets: Targets, kind: RouteKind) -> CompiledRoute:
+    """Compile one route against the Services and ReferenceGrants that `targets` holds."""
+    findings = Findings(item, targets, kind)
     spec, metadata = item["spec"], item["metadata"]
     rules: list[RuleConfig] = []
     written = spec.get("rules") or ()
@@ -133,11 +153,11 @@ def _resolved_refs(bad: list[tuple[str, Target]]) -> Condition:
     return conditions.route_unresolved_refs(bad[0][1].reason or "", message)
 
 
-def _rule(rule: dict[str, Any], index: int, findings: _Findings) -> RuleConfig | None:
+def _rule(rule: dict[str, Any], index: int, findings: Findings) -> RuleConfig | None:
     path = f"spec.rules[{index}]"
-    matches, faults = _matches(rule.get("matches") or (), path)
-    filters = read_filters(rule.get("filters") or (), f"{path}.filters", findings.find)
-    findings.take(filters)
+    faults: list[tuple[str, str]] = []
+    matches = findings.kind.read_matches(rule, path, faults)
+    filters = findings.read_filters(rule, path)
     backends = _backends(rule.get("backendRefs") or (), path, findings)
     if faults:
         # Decision for invalid patterns: the rule matches nothing, rather than more or less than was meant.
@@ -149,50 +169,53 @@ def _rule(rule: dict[str, Any], index: int, findings: _Findings) -> RuleConfig |
         return None
     return RuleConfig(
         index=index,
-        matches=matches,
         backends=backends,
         name=rule.get("name"),
         request_headers=filters.request_headers,
         response_headers=filters.response_headers,
         mirrors=tuple(filters.mirrors),
         failure=_failure(index, filters, backends, findings),
+        redirect=None if filters.failure else filters.redirect,
+        **matches,
     )
 
 
 def _failure(
-    index: int, filters: Filters, backends: tuple[BackendRefConfig, ...], findings: _Findings
+    index: int, filters: Filters, backends: tuple[BackendRefConfig, ...], findings: Findings
 ) -> tuple[int, str] | None:
     """What every call of the rule is answered with, if it cannot be relayed."""
     path = f"spec.rules[{index}]"
     where = f"{findings.item['kind']} {findings.namespace}/{findings.item['metadata']['name']} rule {index}"
+    without_backends, failed, without_weight = findings.kind.answers
     if filters.failure:
         findings.note("error", filters.failure_path, "UnsupportedValue", filters.failure)
         findings.lost_rules += 1
-        findings.dropped.append(f"Dropped Rule {index}: answers {UNAVAILABLE}, {filters.failure}")
+        findings.dropped.append(f"Dropped Rule {index}: answers {failed.split()[0]}, {filters.failure}")
         return UNAVAILABLE, f"{where}: {filters.failure}"
+    if filters.redirect is not None:
+        return None
     if not backends:
-        message = "there are no backendRefs, so the calls of this rule get 12 UNIMPLEMENTED"
+        message = f"there are no backendRefs, so the calls of this rule get {without_backends}"
         findings.note("warning", f"{path}.backendRefs", "NoBackendRefs", message)
         return UNIMPLEMENTED, f"{where} has no backendRefs"
     if not any(backend.weight for backend in backends):
-        message = "all weights are 0, so the calls of this rule get 14 UNAVAILABLE"
+        message = f"all weights are 0, so the calls of this rule get {without_weight}"
         findings.note("warning", f"{path}.backendRefs", "NoWeight", message)
     failing = [(place, backend.failure) for place, backend in enumerate(backends) if backend.failure]
     if failing:
         findings.lost_rules += len(failing) == len(backends)
-        parts = [f"backendRefs[{place}] answers {UNAVAILABLE}, {failure}" for place, failure in failing]
+        parts = [f"backendRefs[{place}] answers {failed.split()[0]}, {failure}" for place, failure in failing]
         findings.dropped.append(f"Dropped Rule {index}: {'; '.join(parts)}")
     return None
 
 
-def _backends(references: Any, path: str, findings: _Findings) -> tuple[BackendRefConfig, ...]:
+def _backends(references: Any, path: str, findings: Findings) -> tuple[BackendRefConfig, ...]:
     backends: list[BackendRefConfig] = []
     for index, reference in enumerate(references):
         where = f"{path}.backendRefs[{index}]"
         target = findings.find(reference)
         findings.refer(where, target)
-        filters = read_filters(reference.get("filters") or (), f"{where}.filters", findings.find)
-        findings.take(filters)
+        filters = findings.read_filters(reference, where)
         if filters.failure:
             findings.note("error", filters.failure_path, "UnsupportedValue", filters.failure)
         weight = reference.get("weight")
@@ -214,54 +237,34 @@ def _backends(references: Any, path: str, findings: _Findings) -> tuple[BackendR
     return tuple(backends)
 
 
-def _matches(matches: Any, path: str) -> tuple[tuple[MatchConfig, ...], list[tuple[str, str]]]:
-    """The rule's matches and every (path, fault) in them; no matches at all means one that takes any call."""
-    faults: list[tuple[str, str]] = []
-    compiled = tuple(
-        _match(match, f"{path}.matches[{index}]", faults) for index, match in enumerate(matches)
-    )
-    return compiled or (MatchConfig(),), faults
+def read_headers(headers: Any, path: str, faults: list[tuple[str, str]]) -> tuple[HeaderMatch, ...]:
+    """matches[].headers of either kind: of equivalent names only the first counts."""
+    found: dict[str, HeaderMatch] = {}
+    for index, header in enumerate(headers or ()):
+        lower, where = header["name"].lower(), f"{path}[{index}]"
+        if lower not in found:
+            found[lower] = HeaderMatch(lower, header["value"], is_regex_match(header, where, faults))
+    return tuple(found.values())
 
 
-def _match(match: dict[str, Any], path: str, faults: list[tuple[str, str]]) -> MatchConfig:
-    method = match.get("method") or {}
-    service, name = method.get("service"), method.get("method")
-    is_regex = _is_regex(method, f"{path}.method", faults)
+def is_regex_match(match: dict[str, Any], path: str, faults: list[tuple[str, str]]) -> bool:
+    """Whether a match of a value at `path` is a RegularExpression; its pattern is checked too."""
+    is_regex = is_regex_type(match, path, faults)
     if is_regex:
-        for part, pattern in (("service", service), ("method", name)):
-            _check_pattern(pattern, f"{path}.method.{part}", faults)
-    headers: dict[str, HeaderMatch] = {}
-    for index, header in enumerate(match.get("headers") or ()):
-        lower, where = header["name"].lower(), f"{path}.headers[{index}]"
-        if lower in headers:  # equivalent names: only the first counts
-            continue
-        pattern = _is_regex(header, where, faults)
-        if pattern:
-            _check_pattern(header["value"], f"{where}.value", faults)
-        headers[lower] = HeaderMatch(lower, header["value"], pattern)
-    return MatchConfig(
-        service=service,
-        service_is_regex=is_regex and service is not None,
-        method=name,
-        method_is_regex=is_regex and name is not None,
-        headers=tuple(headers.values()),
-    )
+        check_pattern(match["value"], f"{path}.value", faults)
+    return is_regex
 
 
-def _is_regex(match: dict[str, Any], path: str, faults: list[tuple[str, str]]) -> bool:
+def is_regex_type(match: dict[str, Any], path: str, faults: list[tuple[str, str]]) -> bool:
+    """Whether the type of a match is RegularExpression; one that is not Exact either is a fault."""
     kind = match.get("type") or "Exact"
     if kind not in ("Exact", "RegularExpression"):
         faults.append((f"{path}.type", f"match type {kind} is not supported"))
     return bool(kind == "RegularExpression")
 
 
-def _check_pattern(pattern: str | None, path: str, faults: list[tuple[str, str]]) -> None:
+def check_pattern(pattern: str | None, path: str, faults: list[tuple[str, str]]) -> None:
+    """Name what is wrong with a pattern, if anything."""
     fault = None if pattern is None else regex_fault(pattern)
     if fault is not None:
         faults.append((path, f"not a valid regular expression (RE2): {fault}"))
-
-
-Compiler = Callable[[Object, Targets], CompiledRoute]
-
-# What makes rules of which kind of route; HTTPRoute joins by an entry here and one in listeners.py.
-COMPILERS: dict[str, Compiler] = {"GRPCRoute": compile_route}

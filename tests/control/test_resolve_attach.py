@@ -146,13 +146,12 @@ def test_kinds():
     assert conditions(parent_of(resolution))["Accepted"] == ("False", "NotAllowedByListeners")
 
 
-def test_an_http_route_is_refused_and_said_to_be():
-    """Nothing serves HTTPRoutes, so no listener lists the kind and none of them looks accepted."""
-    resolution = resolve_items(gateway(), route(kind="HTTPRoute"))
+def test_a_listener_for_grpc_routes_alone_refuses_http_routes():
+    allowed = allow("Same", kinds=[{"kind": "GRPCRoute"}])
+    resolution = resolve_items(gateway(listener(**allowed)), route(kind="HTTPRoute"), service())
     parent = resolution.statuses["HTTPRoute", "default", "r"]["parents"][0]
-    assert conditions(parent) == {"Accepted": ("False", "NotAllowedByListeners")}
+    assert conditions(parent)["Accepted"] == ("False", "NotAllowedByListeners")
     assert "takes routes of kind HTTPRoute" in message(parent, "Accepted")
-    assert [problem.object for problem in resolution.problems] == ["HTTPRoute default/r"]
 
 
 def test_a_route_counts_on_a_listener_that_is_not_valid():

@@ -72,7 +72,8 @@ class TestGateways:
             {"type": "IPAddress", "value": "192.0.2.1"},
             {"type": "Hostname", "value": "lb.example.com"},
         ]
-        assert listener_of(resolution)["supportedKinds"] == [{"group": GROUP, "kind": "GRPCRoute"}]
+        kinds = [{"group": GROUP, "kind": kind} for kind in ("GRPCRoute", "HTTPRoute")]
+        assert listener_of(resolution)["supportedKinds"] == kinds
         assert conditions(listener_of(resolution)) == {
             "Accepted": ("True", "Accepted"),
             "Programmed": ("True", "Programmed"),
@@ -159,6 +160,8 @@ class TestListeners:
         ("kinds", "supported", "served"),
         [
             ([{"kind": "GRPCRoute"}], ["GRPCRoute"], True),
+            ([{"kind": "HTTPRoute"}], ["HTTPRoute"], True),
+            ([{"kind": "Nonsense"}, {"kind": "HTTPRoute"}], ["HTTPRoute"], True),
             ([{"group": GROUP, "kind": "GRPCRoute"}, {"kind": "GRPCRoute"}], ["GRPCRoute"], True),
             ([{"kind": "Nonsense"}], [], False),
             ([{"kind": "Nonsense"}, {"kind": "GRPCRoute"}], ["GRPCRoute"], True),
@@ -170,7 +173,8 @@ class TestListeners:
         resolution = resolve_items(gateway(listener(**allow("All", kinds=kinds))))
         status = listener_of(resolution)
         assert [kind["kind"] for kind in status["supportedKinds"]] == supported
-        is_clean = all(kind["kind"] == "GRPCRoute" and kind.get("group", GROUP) == GROUP for kind in kinds)
+        served_kinds = ("GRPCRoute", "HTTPRoute")
+        is_clean = all(kind["kind"] in served_kinds and kind.get("group", GROUP) == GROUP for kind in kinds)
         expected = ("True", "ResolvedRefs") if is_clean else ("False", "InvalidRouteKinds")
         assert conditions(status)["ResolvedRefs"] == expected
         assert bool(resolution.config.listeners) is served

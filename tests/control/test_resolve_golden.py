@@ -6,7 +6,7 @@ PYGW_WRITE_EXPECTED=1 and read the diff.
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -45,10 +45,23 @@ def services_for(items):
                     yield {"kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": ref["port"]}]}}
 
 
+def plain(value):
+    """As JSON has it; fields of dataclasses that have their default are left out."""
+    if is_dataclass(value):
+        found = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {
+            field.name: plain(found[field.name])
+            for field in fields(value)
+            if field.default is MISSING or found[field.name] != field.default
+        }
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
 def described(resolution):
-    config = asdict(resolution.config)
     return {
-        "config": config,
+        "config": plain(resolution.config),
         "statuses": {"/".join(key): status for key, status in resolution.statuses.items()},
         "problems": [str(problem) for problem in resolution.problems],
     }

@@ -174,6 +174,8 @@ def listener_of(resolution: Resolution, name: str = "grpc") -> dict[str, Any]:
     return next(item for item in gateway_of(resolution)["listeners"] if item["name"] == name)
 
 
-def parent_of(resolution: Resolution, index: int = 0, name: str = "r", namespace: str = "default") -> dict[str, Any]:
-    parent: dict[str, Any] = resolution.statuses["GRPCRoute", namespace, name]["parents"][index]
+def parent_of(
+    resolution: Resolution, index: int = 0, name: str = "r", namespace: str = "default", kind: str = "GRPCRoute"
+) -> dict[str, Any]:
+    parent: dict[str, Any] = resolution.statuses[kind, namespace, name]["parents"][index]
     return parent
