@@ -63,6 +63,11 @@ def class_supported_version() -> Condition:
     return Condition("SupportedVersion", TRUE, "SupportedVersion", "The Gateway API version is supported")
 
 
+def class_unsupported_version(message: str) -> Condition:
+    """The Gateway API definitions in use are of a version that pygw does not know; it does its best with them."""
+    return Condition("SupportedVersion", FALSE, "UnsupportedVersion", message)
+
+
 # Gateway
 
 

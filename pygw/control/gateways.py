@@ -15,15 +15,18 @@ from pygw.control.conditions import Condition
 from pygw.control.listeners import Listener, judge_listeners
 from pygw.control.parameters import NO_PARAMETERS, Parameters, ip_address, read_parameters
 
-# What GatewayClass status.supportedFeatures claims; sorted, as the specification demands.
+# What GatewayClass status.supportedFeatures claims; sorted, as the specification demands. Not HTTPRoute: its feature
+# stands for HTTP/1.1 too.
 SUPPORTED_FEATURES = (
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "Gateway",
     "GatewayAddressEmpty",
     "GatewayHTTPListenerIsolation",
+    "GatewayInfrastructurePropagation",
     "GatewayPort8080",
     "GatewayStaticAddresses",
+    "ListenerSet",
     "ReferenceGrant",
 )
 

@@ -57,6 +57,7 @@ class ResolveOptions:
     gateway_addresses: tuple[str, ...] = ()  # for status.addresses of Gateways that ask for no address of their own
     previous: Resolution | None = None  # the one before: unchanged parts are taken from it
     now: str = ""  # RFC 3339; lastTransitionTime of conditions that change
+    bundle_version: str | None = None  # of the installed Gateway API definitions; "": they do not say; None: file mode
     allow_external_names: bool = False  # in Kubernetes mode; in file mode they always resolve
 
 
@@ -110,7 +111,7 @@ def resolve(state: ClusterState, options: ResolveOptions) -> Resolution:
     earlier = {key: status for key, status in (previous.statuses if previous else {}).items() if key[0] in PARENT_KINDS}
     for name, class_ in gateways.classes.items():
         before = previous.statuses.get(("GatewayClass", "", name)) if previous else None
-        statuses["GatewayClass", "", name] = class_status(class_, options.now, before)
+        statuses["GatewayClass", "", name] = class_status(class_, options.now, before, options.bundle_version)
     for gateway in gateways.gateways:
         statuses.update(_parent_statuses(gateway, attached, options.now, earlier, NO_FAILURES))
     config = GatewayConfig(_listeners(gateways, by_listener), routes, backends)

@@ -7,6 +7,7 @@ overwritten. Nothing here decides a verdict or writes to a server.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,9 +92,23 @@ def _stamped(verdict: Condition, current: Status | None, older: list[list[Status
     }
 
 
-def class_status(class_: GatewayClass, now: str, previous: Status | None) -> Status:
-    """status of a GatewayClass of ours."""
-    verdicts = [class_.accepted, conditions.class_supported_version()]
+# Bundle versions whose kinds are all known: GatewayClass to GRPCRoute in v1, ListenerSet too.
+_KNOWN_BUNDLE = re.compile(r"v1\.[56]\.\d+(?:-[-.0-9A-Za-z]+)?")
+
+
+def class_status(class_: GatewayClass, now: str, previous: Status | None, bundle_version: str | None = None) -> Status:
+    """status of a GatewayClass of ours.
+
+    `bundle_version` is what the installed CustomResourceDefinitions say they are ("": nothing), None where there are
+    none: file mode brings its own.
+    """
+    version = conditions.class_supported_version()
+    if bundle_version is not None and not _KNOWN_BUNDLE.fullmatch(bundle_version):
+        shown = bundle_version or "unknown (no annotation gateway.networking.k8s.io/bundle-version)"
+        version = conditions.class_unsupported_version(
+            f"the version of the Gateway API's CustomResourceDefinitions is {shown}; known are v1.5 and v1.6"
+        )
+    verdicts = [class_.accepted, version]
     existing = class_.item.get("status") or {}
     return {
         **existing,

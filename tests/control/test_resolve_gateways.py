@@ -36,6 +36,17 @@ class TestClasses:
         assert names == sorted(names)
         assert {"Gateway", "GRPCRoute", "ReferenceGrant"} <= set(names)
 
+    @pytest.mark.parametrize(
+        ("version", "is_known"),
+        [(None, True), ("v1.6.1", True), ("v1.5.0-rc.1", True), ("v1.7.0", False), ("v0.8.1", False), ("", False)],
+    )
+    def test_the_version_of_the_definitions(self, version, is_known):
+        resolution = resolve_items(gateway_class(), bundle_version=version)
+        found = conditions(resolution.statuses["GatewayClass", "", "pygw"])
+        assert found["Accepted"] == ("True", "Accepted")  # best effort (GatewayClassConditionStatusSupportedVersion)
+        expected = ("True", "SupportedVersion") if is_known else ("False", "UnsupportedVersion")
+        assert found["SupportedVersion"] == expected
+
     def test_a_class_of_another_controller_is_left_alone(self):
         resolution = resolve_items(gateway_class(controller=OTHER), gateway(), route(), service())
         assert resolution.statuses == {}
