@@ -23,6 +23,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterable
@@ -46,6 +47,7 @@ ABORT_GRACE = 3.0  # seconds for workers to write their last frames after the dr
 STOP_GRACE = 3.0  # seconds for children to end once their channel is closed
 CHANNEL_END_GRACE = 0.5  # seconds between the end of a process's channel and the end of the process
 SAME_SIGNAL = 0.1  # seconds; timeout(1) and some supervisors signal a process and then its whole group
+MAX_DESCRIPTORS = 1_048_576  # of one process; the kernel's own default for fs.nr_open
 FDS_PER_MESSAGE = MAX_FDS // 2
 
 
@@ -111,6 +113,7 @@ class Launcher:
         self._loop = asyncio.get_running_loop()
         self._has_terminal = not _terminal_is_gone()
         self._handle_signals()
+        _raise_descriptor_limit()
         try:
             self._bind_admin()
             for child in [self.control, *self.workers]:
@@ -429,6 +432,14 @@ class Launcher:
                         _kill(child.pid)
             await asyncio.sleep(0.01)
         log.info("stopped", extra={"exit_code": self._exit_code})
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as we may have: each connection is one, and the usual 1,024 is for select(2)'s sake."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _kill(pid: int) -> None:

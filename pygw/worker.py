@@ -24,6 +24,7 @@ from pygw import logs
 from pygw.channel import Channel, ChannelError, Message, check_sealed
 from pygw.child import inherited_channel, join_launcher
 from pygw.errors import PygwError
+from pygw.listen_sockets import BACKLOG
 from pygw.logs import LineWriter
 from pygw.run_options import RunOptions
 from pygw.settings import Settings
@@ -135,7 +136,8 @@ class Worker:
         # uvloop closes the socket that it serves; this one stays for what waits in its queue at the end.
         rest = sock.dup()
         factory = self.relay.protocol_factory(address, port)
-        server = await self.loop.create_server(factory, sock=sock)
+        # It also listens anew: without the number the queue would shrink to 100.
+        server = await self.loop.create_server(factory, sock=sock, backlog=BACKLOG)
         self._listeners[number] = Listener(server, rest, factory)
 
     def _reopen(self) -> None:

@@ -78,6 +78,14 @@ def test_wrong_arguments(arguments: list[str], message: str, capsys: pytest.Capt
     assert captured.out == ""
 
 
+def test_a_path_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # whoever runs the tests may be root
+    assert cli.main(["run", "-f", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"pygw run: -f {tmp_path}: we may not read it\n"
+
+
 def test_a_missing_command_module_is_said_only_when_it_is_called(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,16 +6,18 @@ import contextlib
 import http.client
 import json
 import os
+import pty
 import select
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.doubles.launcher import GATEWAY, PATIENCE, ROUTE, Line, Run, taken_port
+from tests.doubles.launcher import GATEWAY, PATIENCE, ROOT, ROUTE, Line, Run, taken_port
 
 
 @pytest.fixture
@@ -181,7 +183,7 @@ def test_nothing_to_serve(tmp_path: Path) -> None:
 def test_a_worker_that_does_not_start_ends_the_start(config: Path) -> None:
     with Run("-f", str(config), environment={"TEST_WORKER": "tests.doubles.no_such_module"}) as run:
         assert run.wait() == 1
-        run.log("process does not start")
+        assert "process does not start" in "".join(run.raw)  # Python's own line on stderr may be beside it
 
 
 # ===== replacement =====
@@ -439,6 +441,23 @@ def test_drain_by_http(config: Path) -> None:
     with Run("-f", str(config)).ready() as run:
         assert run.get("/drain", "POST") == (202, "draining\n")
         assert run.wait() == 0
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_ends_it(config: Path) -> None:
+    """SIGHUP asks for a reload, but the kernel also sends it when our terminal is gone."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        arguments = ["-f", str(config), "--bind", "127.0.0.1", "--port-map", "80=0", "--admin", "off", "--workers", "1"]
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-m", "tests.doubles.launcher", "run", *arguments])
+    shown = b""
+    while b" ready " not in shown:  # console format: it is a terminal
+        shown += os.read(terminal, 10_000)
+    assert b" info    ready workers=1" in shown
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import pytest
 
 from pygw.channel import Channel, channel_pair, sealed_memfd
 from pygw.child import spawn
+from pygw.listen_sockets import BACKLOG
 from pygw.model import (
     BackendConfig,
     BackendRefConfig,
@@ -59,6 +60,7 @@ class Driver:
             self.launcher.send({"type": "control"}, [worker_end.fileno()])
         self.control = Channel(control, lambda message, fds: self._keep(self.answers, message), lambda: None)
         self.sequence = 0
+        self.listener: socket.socket | None = None
 
     def _keep(self, messages: list[dict[str, Any]], message: dict[str, Any]) -> None:
         messages.append(message)
@@ -87,9 +89,9 @@ class Driver:
             os.close(fd)
 
     def listen(self) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            self.launcher.send({"type": "listen", "sockets": [[1, "", 80]]}, [sock.fileno()])
-            return int(sock.getsockname()[1])
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+        self.launcher.send({"type": "listen", "sockets": [[1, "", 80]]}, [self.listener.fileno()])
+        return int(self.listener.getsockname()[1])
 
     def waiting(self, port: int) -> int:
         """Connections in the accept queue: rx_queue of a listening socket (proc(5), /proc/net/tcp)."""
@@ -124,6 +126,8 @@ class Driver:
                 os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         os.close(self.pidfd)
+        if self.listener is not None:
+            self.listener.close()
         self.launcher.close()
         self.control.close()
 
@@ -246,6 +250,35 @@ def test_connections_wait_until_there_is_a_configuration() -> None:
         assert (await asyncio.wait_for(reader.readexactly(9), 10))[3] == SETTINGS
         assert driver.waiting(port) == 0
         writer.close()
+
+    drive(test)
+
+
+def test_the_accept_queue_stays_as_long_as_the_launcher_made_it() -> None:
+    async def test(driver: Driver) -> None:
+        await driver.publish(config())
+        reader, writer = await asyncio.open_connection("127.0.0.1", driver.listen())
+        writer.write(PREFACE)
+        await reader.readexactly(9)  # so it listens
+        somaxconn = int(Path("/proc/sys/net/core/somaxconn").read_text())  # noqa: ASYNC240
+        assert driver.listener is not None
+        # tcpi_sacked of a listening socket is the length that its queue may have (tcp_diag's idiag_wqueue).
+        info = driver.listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        assert int.from_bytes(info[28:32], sys.byteorder) == min(BACKLOG, somaxconn)
+        writer.close()
+
+    drive(test)
+
+
+def test_a_module_in_the_users_folder_is_not_taken_for_one_of_pythons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logging.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    async def test(driver: Driver) -> None:
+        assert (await driver.publish(config()))["error"] is None
 
     drive(test)
 
