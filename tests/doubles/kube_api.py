@@ -106,7 +106,7 @@ class KubeApi:
         """Listen, on the port of before where there was one."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
@@ -339,6 +339,8 @@ class KubeApi:
             new["status"] = _merged(old.get("status") or {}, body["status"])
         elif seen.method == "PUT":
             new = body
+        elif "apply" in content_type:
+            new = {**old, **copy.deepcopy(body), "metadata": {**old["metadata"], **body["metadata"]}}
         else:
             new = _merged(copy.deepcopy(old), body)
         new["metadata"] = {**new["metadata"], "generation": old["metadata"]["generation"]}
@@ -428,6 +430,30 @@ async def connect(server: KubeApi, token: str = "") -> Api:
     api = Api(load)
     await api.reload()
     return api
+
+
+class Alone:
+    """A leadership that the test gives and takes."""
+
+    def __init__(self) -> None:
+        self.leading = asyncio.Event()
+        self.is_leader = False
+        self.win()
+
+    def win(self) -> None:
+        self.is_leader = True
+        self.leading.set()
+
+    def lose(self) -> None:
+        self.is_leader = False
+        self.leading.clear()
+
+
+async def until(holds: Callable[[], bool], patience: float = 8.0) -> None:
+    """Until it holds; asked again whenever the loop has nothing else to do."""
+    async with asyncio.timeout(patience):
+        while not holds():
+            await asyncio.sleep(0.001)
 
 
 @contextlib.asynccontextmanager
