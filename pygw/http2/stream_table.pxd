@@ -20,8 +20,9 @@ cdef struct StreamTable:
     uint8_t bits                 # there are 2 ** bits buckets
 
 cdef inline Stream** bucket_of(const StreamTable* self, uint32_t stream_id) noexcept:
-    # The low 32 bits of the product, without an overflow that debug builds would find.
-    cdef uint32_t product = <uint32_t>((<uint64_t>stream_id * self.multiplier) & 0xffffffff)
+    # The low 32 bits of the product, without an overflow that debug builds would find. By a cast: a mask of
+    # 0xffffffff is a Python integer to Cython, and made this line a fifth of a small call.
+    cdef uint32_t product = <uint32_t>(<uint64_t>stream_id * <uint64_t>self.multiplier)
     return &self.buckets[product >> (32 - self.bits)]
 
 cdef inline Stream* find_stream(const StreamTable* self, uint32_t stream_id) noexcept:

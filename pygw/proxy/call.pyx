@@ -197,7 +197,7 @@ cdef int finish_call(Call* call, int grpc_status, EndedBy ended_by, const char* 
     call.grpc_status = grpc_status
     call.ended_by = ended_by
     call.reason = reason
-    finish_series(call.series, grpc_status, context.time_us() - call.started_us)
+    finish_series(call.series, grpc_status, context.turn_us - call.started_us)
     if context.access_log is not None:
         log_call(context, call)
     return 0

@@ -54,7 +54,7 @@ cdef int log_call(Context context, const Call* call) except -1:
     cdef AccessEntry entry
     cdef RouteTable table
     cdef timespec now
-    cdef double duration = (context.time_us() - call.started_us) / 1e6
+    cdef double duration = (context.turn_us - call.started_us) / 1e6
     memset(&entry, 0, sizeof(entry))
     clock_gettime(CLOCK_REALTIME, &now)
     entry.time = now.tv_sec + now.tv_nsec / 1e9 - duration
@@ -80,7 +80,7 @@ cdef int log_call(Context context, const Call* call) except -1:
     entry.ended_by = call.ended_by
     entry.reason = call.reason
     entry.attempts = call.attempts
-    entry.duration_us = context.time_us() - call.started_us
+    entry.duration_us = context.turn_us - call.started_us
     if call.response_us > call.sent_us:
         entry.upstream_us = call.response_us - call.sent_us
     entry.request_octets = call.request_octets

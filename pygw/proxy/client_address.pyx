@@ -7,7 +7,7 @@ import ipaddress
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from ..field cimport TOKEN_X_FORWARDED_FOR, TOKEN_X_FORWARDED_PROTO, Field
 
@@ -180,8 +180,7 @@ cdef class TrustedProxies:
                 if length > entries.length:
                     memcpy(out + start + entries.length, b", ", 2)
         length = capacity - start
-        for i in range(length):
-            out[i] = out[start + i]
+        memmove(out, out + start, <size_t>length)
         return length
 
     cdef const char* forwarded_proto(

@@ -1,12 +1,13 @@
 # downstream.pxd: the HTTP/2 connection of a client (server end): from a request to a Call. No route logic.
 
 from libc.stdint cimport int64_t, uint8_t
-from .._fastmatch cimport BackendRefRecord, Found, ListRef
+from .._fastmatch cimport BackendRefRecord, Found, ListRef, RouteTable, RuleRecord
 from ..http2.buffer cimport Buffer
 from ..http2.message cimport RequestHead
 from ..http2.stream cimport Stream
 from ..field cimport Field
 from .backend cimport Backend
+from .call_metrics cimport CallSeries
 from .call_record cimport Call
 from .client_address cimport TrustedProxies
 from .endpoint cimport Endpoint
@@ -31,6 +32,10 @@ cdef class Downstream(Peer):
         Snapshot site_snapshot       # the one that `site` belongs to
         int site
         Client client
+        # The series of the last call: most calls of a connection are like the one before.
+        CallSeries* last_series
+        const RuleRecord* last_rule          # of site_snapshot
+        const BackendRefRecord* last_ref
         Timer age_timer
         bint awaits_proxy_header
         bint is_leaving              # GOAWAY announced: age or drain
@@ -51,6 +56,8 @@ cdef class Downstream(Peer):
                            RequestHead* head, int grpc_status, const uint8_t* message, Py_ssize_t length) except -1
     cdef Call* make_call(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
                          RequestHead* head) except NULL
+    cdef CallSeries* find_series(self, RouteTable table, const RuleRecord* rule, const BackendRefRecord* ref,
+                                 const Field* path) except NULL
     cdef int keep_for_log(self, Call* call, RequestHead* head) except -1
     cdef int start_call(self, Stream* stream, Snapshot snapshot, Found* found, RequestHead* head,
                         Field* fields, Py_ssize_t count, bint end_stream) except -1

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset, strlen
 
 from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Request, RouteTable, RuleRecord, Span
-from ..field cimport TOKEN_AUTHORITY, TOKEN_METHOD, TOKEN_PATH, TOKEN_USER_AGENT, TOKEN_X_FORWARDED_FOR, Field
+from ..field cimport TOKEN_AUTHORITY, TOKEN_METHOD, TOKEN_PATH, TOKEN_USER_AGENT, TOKEN_X_FORWARDED_FOR, Field, FieldMemo
 from ..http2.buffer cimport Buffer, buffer_append, buffer_free
 from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
 from ..http2.message cimport RequestHead
@@ -42,7 +42,7 @@ from .call_record cimport (
     CALL_UNSERVED,
     Call,
 )
-from .client_address cimport FORWARDED_FOR_MAX, Address, TrustedProxies, parse_address
+from .client_address cimport ADDRESS_TEXT_MAX, FORWARDED_FOR_MAX, Address, TrustedProxies, format_address, parse_address
 from .context cimport TIMER_AGE, TIMER_DEADLINE, TIMER_GRACE, TIMER_UNSERVED, Context
 from .endpoint cimport Endpoint
 from .grpc_wire cimport parse_timeout
@@ -105,9 +105,15 @@ cdef class Downstream(Peer):
             self.leave()
 
     cdef int set_client(self, bytes address) except -1:
+        cdef Address parsed
+        cdef uint8_t[ADDRESS_TEXT_MAX] text
+        if parse_address(address, len(address), &parsed):
+            # One spelling: a dual-stack socket shows 10.0.0.1 as ::ffff:10.0.0.1.
+            address = text[:format_address(&parsed, text)]
         self.address = address
         self.client.address = address
         self.client.address_length = len(address)
+        memset(&self.client.address_memo, 0, sizeof(FieldMemo))
         self.client.is_trusted = self.is_from(self.gate.trusted)
         return 0
 
@@ -219,6 +225,7 @@ cdef class Downstream(Peer):
         if self.site_snapshot is not snapshot:
             self.site = snapshot.table.site(self.site_address, self.site_port)
             self.site_snapshot = snapshot
+            self.last_series = NULL
         return self.site
 
     cdef int on_request(self, Stream* stream, RequestHead* head, Field* fields, Py_ssize_t count,
@@ -298,13 +305,6 @@ cdef class Downstream(Peer):
         cdef Context context = self.context
         cdef RouteTable table = snapshot.table
         cdef Call* call = new_call(context)
-        cdef Span route, backend
-        route.length = 0
-        backend.length = 0
-        if found.rule != NULL:
-            route = found.rule.route
-        if ref != NULL:
-            backend = ref.label
         call.flags = CALL_GRPC
         call.downstream = <PyObject*>self
         call.down = stream
@@ -316,15 +316,31 @@ cdef class Downstream(Peer):
         call.ref = ref
         call.listener = found.listener
         call.started_us = context.turn_us
-        call.series = context.metrics.series(
-            head.path.value, head.path.value_length,
-            table.octets(route) if route.length > 0 else NULL, route.length,
-            table.octets(backend) if backend.length > 0 else NULL, backend.length,
-        )
+        call.series = self.find_series(table, found.rule, ref, head.path)
         start_series(call.series)
         if context.access_log is not None:
             self.keep_for_log(call, head)
         return call
+
+    cdef CallSeries* find_series(self, RouteTable table, const RuleRecord* rule, const BackendRefRecord* ref,
+                                 const Field* path) except NULL:
+        cdef CallSeries* series = self.last_series
+        if (
+            series != NULL and rule == self.last_rule and ref == self.last_ref
+            and series.path_length == path.value_length
+            and memcmp(series.labels, path.value, path.value_length) == 0
+        ):
+            return series
+        series = self.context.metrics.series(
+            path.value, path.value_length,
+            NULL if rule == NULL else table.octets(rule.route), 0 if rule == NULL else rule.route.length,
+            NULL if ref == NULL else table.octets(ref.label), 0 if ref == NULL else ref.label.length,
+        )
+        # "_other" (path_length 0) is not remembered: another path of the same rule may have a series of its own.
+        self.last_series = series if series.path_length > 0 else NULL
+        self.last_rule = rule
+        self.last_ref = ref
+        return series
 
     cdef int keep_for_log(self, Call* call, RequestHead* head) except -1:
         cdef Field[4] kept

@@ -69,6 +69,7 @@ cdef class Peer(Connection):
         self.write = None
         self.context.disarm(&self.handshake_timer)
         self.context.disarm(&self.idle_timer)
+        self.context.turn_us = self.context.time_us()
         try:
             self.lost()
         except Exception:

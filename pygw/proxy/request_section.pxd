@@ -2,12 +2,14 @@
 
 from libc.stdint cimport int64_t, uint8_t
 from .._fastmatch cimport BackendRefRecord, RouteTable, RuleRecord
-from ..field cimport Field
+from ..field cimport Field, FieldMemo
 from .client_address cimport TrustedProxies
 from .context cimport Context
 
 cdef struct Client:              # what a Downstream knows of its peer
     const uint8_t* address       # text
+    FieldMemo address_memo       # where the upstream encoder put x-forwarded-for with this address last
+    FieldMemo proto_memo
     Py_ssize_t address_length
     bint is_trusted              # a trusted proxy
     bint is_tls
@@ -16,5 +18,5 @@ cdef struct Client:              # what a Downstream knows of its peer
 # backendRef, with x-forwarded-for, x-forwarded-proto and the grpc-timeout that is left (`timeout_us`; 0: none).
 cdef Py_ssize_t build_request(
     Context context, RouteTable table, const RuleRecord* rule, const BackendRefRecord* ref,
-    const Field* fields, Py_ssize_t count, TrustedProxies proxies, const Client* client, int64_t timeout_us
+    const Field* fields, Py_ssize_t count, TrustedProxies proxies, Client* client, int64_t timeout_us
 ) except -1
