@@ -139,7 +139,7 @@ def run_control(_: argparse.Namespace) -> int:
     cluster.start_process("stub", [sys.executable, "-m", "tests.conformance.rig.stub"], cwd=tools.ROOT)
     try:
         flags = ["-supported-features", "Gateway,GRPCRoute,ReferenceGrant"]
-        flags += ["-timeout-config-overrides", f"MaxTimeToConsistency:{stub.PATIENCE}"]
+        flags += ["-timeout-config-overrides", ";".join(f"{name}:{stub.PATIENCE}" for name in stub.WAITS)]
         folder = cluster.folder
         outcome = suite.run(cluster, "negative-control", folder / "control.yaml", folder / "control.log", flags)
     finally:

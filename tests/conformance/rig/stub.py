@@ -18,7 +18,18 @@ from tests.conformance.rig.rest import GATEWAY_GROUP, Api, ApiError, Object
 CONTROLLER = "pygw.dev/negative-control"
 ADDRESS = "10.245.0.1"
 INTERVAL = 0.2
-PATIENCE = 5  # seconds that the suite waits for what the stub will never do
+# Seconds that the suite waits for what the stub will never do, instead of a minute or three.
+PATIENCE = 5
+WAITS = (
+    "MaxTimeToConsistency",
+    "DefaultTestTimeout",
+    "GatewayMustHaveCondition",
+    "GatewayStatusMustHaveListeners",
+    "GatewayListenersMustHaveConditions",
+    "RouteMustHaveParents",
+    "HTTPRouteMustHaveCondition",
+    "LatestObservedGenerationSet",
+)
 PASSES = {
     "GatewayClassObservedGenerationBump",
     "GatewayObservedGenerationBump",
