@@ -22,13 +22,15 @@ cdef struct Buffer:
 
 cdef enum:
     BUFFER_FIRST_CAPACITY = 2048
+    BUFFER_LONG_STEP = 16384
 
 # Makes room for `more` octets behind `length` and returns where they go. Raises MemoryError.
 cdef inline uint8_t* buffer_reserve(Buffer* self, Py_ssize_t more) except NULL:
     cdef Py_ssize_t needed = self.length + more
     cdef Py_ssize_t capacity
     if needed > self.capacity or self.owner == NULL:
-        capacity = self.capacity * 2
+        # A buffer that grows large is a bulk stream's: fewer, longer steps spare most of the moving.
+        capacity = self.capacity * (4 if self.capacity >= BUFFER_LONG_STEP else 2)
         if capacity < BUFFER_FIRST_CAPACITY:
             capacity = BUFFER_FIRST_CAPACITY
         if capacity < needed:

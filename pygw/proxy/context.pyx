@@ -13,12 +13,30 @@ from ..http2.stream cimport StreamPool
 from .call_metrics cimport LIMIT_CONNECT_TIMEOUT, CallMetrics
 from .timer_wheel cimport Timer, TimerWheel
 
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #ifdef __GLIBC__
+    #include <malloc.h>
+    /* Output of a bulk stream comes in buffers of 100 KiB and more. By default glibc maps each anew and gives it
+       back at once: a page fault for every 4 KiB relayed. */
+    static void keep_large_buffers(void) {
+        mallopt(M_MMAP_THRESHOLD, 4 << 20);
+        mallopt(M_TRIM_THRESHOLD, 8 << 20);
+    }
+    #else
+    static void keep_large_buffers(void) {}
+    #endif
+    """
+    void keep_large_buffers() noexcept
+
 logger = logging.getLogger(__name__)
 
 
 cdef class Context(TimerWheel):
 
     def __init__(self, loop, settings, metrics, access_log=None):
+        keep_large_buffers()
         self.settings = settings
         self.buffer = bytearray(READ_BUFFER)
         self.view = memoryview(self.buffer)
