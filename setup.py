@@ -19,7 +19,6 @@ DIRECTIVES = {
     "wraparound": False,
     "initializedcheck": DEBUG,
     "cdivision": not DEBUG,
-    "overflowcheck": DEBUG,
     "always_allow_keywords": True,
 }
 

@@ -360,6 +360,7 @@ cdef class Connection(ConnectionSender):
         self.last_peer_stream_id = stream_id
         if self.stream_count >= self.options.max_concurrent_streams:
             self.reset_unannounced(stream_id, end_stream, REFUSED_STREAM, "stream limit reached (RFC 9113 5.1.2)")
+            self.refused_streams += 1
             if not spend(&self.budgets.refused_streams):
                 return self.fail(ENHANCE_YOUR_CALM, "too many streams over the limit")
             return 0

@@ -55,6 +55,7 @@ cdef class ConnectionState(ConnectionHooks):
         uint32_t uncredited
         uint64_t data_received       # DATA octets, for metrics and the flood budgets
         uint64_t data_sent
+        uint32_t refused_streams     # beyond max_concurrent_streams; the owner may set it back to 0
         # Octets of other frames that were taken by take_output() while write_blocked and have not drained: where
         # this grows, stop reading from the peer; over Limits.max_blocked_output the connection fails.
         readonly int64_t blocked_output

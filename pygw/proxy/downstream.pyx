@@ -9,6 +9,7 @@ from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Reques
 from ..field cimport TOKEN_AUTHORITY, TOKEN_METHOD, TOKEN_PATH, TOKEN_USER_AGENT, TOKEN_X_FORWARDED_FOR, Field, FieldMemo
 from ..http2.buffer cimport Buffer, buffer_append, buffer_free
 from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
+from ..http2.constants cimport ENHANCE_YOUR_CALM
 from ..http2.message cimport RequestHead
 from ..http2.stream cimport Stream, copy_fields
 from .access_log cimport ENDED_BY_GATEWAY
@@ -26,6 +27,8 @@ from .call cimport (
 )
 from .call_log cimport log_call
 from .call_metrics cimport (
+    LIMIT_FLOOD,
+    LIMIT_MAX_CONCURRENT_STREAMS,
     LIMIT_MAX_CONNECTION_AGE,
     LIMIT_MAX_CONNECTION_AGE_GRACE,
     LIMIT_MAX_CONNECTION_IDLE,
@@ -136,7 +139,11 @@ cdef class Downstream(Peer):
         cdef ProxyHeader header
         cdef int used
         if not self.awaits_proxy_header:
-            return self.receive(data, length)
+            self.receive(data, length)
+            if self.refused_streams > 0:
+                self.context.counters.limit_hits[<int>LIMIT_MAX_CONCURRENT_STREAMS] += self.refused_streams
+                self.refused_streams = 0
+            return 0
         buffer_append(&self.early, data, length)
         used = parse_proxy_header(self.early.data, self.early.length, &header)
         if used == 0 and self.early.length < PROXY_HEADER_MAX:
@@ -524,6 +531,8 @@ cdef class Downstream(Peer):
 
     cdef int on_failed(self) except -1:
         self.context.counters.downstream_connection_errors += 1
+        if self.error_code == ENHANCE_YOUR_CALM:
+            self.context.counters.limit_hits[<int>LIMIT_FLOOD] += 1
         return self.close_after_flush()
 
 
