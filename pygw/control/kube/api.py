@@ -100,8 +100,12 @@ class Api:
                 raise ApiError(0, "BadAnswer", "the answer is not an object")
             return answer
 
-    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Object]:
-        """The events of a watch until the server ends it. Raises ApiError, also for an end amid an event."""
+    @contextlib.asynccontextmanager
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[AsyncGenerator[Object]]:
+        """The events of a watch until the server ends it; inside the block it has been accepted.
+
+        Raises ApiError, also for an end amid an event.
+        """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=WATCH_SILENCE)
         with self._as_api_error("WATCH"):
             response = await self._send("GET", path, query, None, "application/json", limits)
@@ -111,12 +115,8 @@ class Api:
                     async with contextlib.aclosing(_bounded(response, MAX_BODY)) as chunks:
                         text = b"".join([chunk async for chunk in chunks])
                     raise _refusal(response.status, text, response.headers.get("retry-after", ""))
-                async with contextlib.aclosing(_lines(response)) as lines:
-                    async for line in lines:
-                        event = json.loads(line)
-                        if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
-                            raise ApiError(0, "BadAnswer", "a watch event without an object")
-                        yield event
+                async with contextlib.aclosing(_events(response)) as events:
+                    yield events
             finally:
                 response.close()
 
@@ -268,8 +268,8 @@ async def _bounded(response: aiohttp.ClientResponse, most: int) -> AsyncGenerato
         response.release() if response.content.is_eof() else response.close()
 
 
-async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
-    """The lines of a watch; not by readline(), whose limit is two read buffers."""
+async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Object]:
+    """The events of a watch, one a line; not by readline(), whose limit is two read buffers."""
     buffer, searched = bytearray(), 0
     async for chunk in response.content.iter_any():
         buffer += chunk
@@ -278,12 +278,19 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
             del buffer[: end + 1]
             searched = 0
             if line:
-                yield line
+                yield _event(line)
         searched = len(buffer)
         if searched > MAX_LINE:
             raise ApiError(0, "TooLarge", f"a watch event is larger than {MAX_LINE} octets")
     if buffer:
         raise ApiError(0, "Truncated", f"the watch broke off amid an event, after {len(buffer)} octets of it")
+
+
+def _event(line: bytes) -> Object:
+    event = json.loads(line)
+    if not isinstance(event, dict) or not isinstance(event.get("object"), dict):
+        raise ApiError(0, "BadAnswer", "a watch event without an object")
+    return event
 
 
 def _refusal(status: int, body: bytes, retry_after: str) -> ApiError:

@@ -17,7 +17,6 @@ pause when a watch fails, waits for ever on a stream that is dead, and has a thr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -35,6 +34,7 @@ WATCH_SECONDS = (300, 600)  # how long the server keeps a watch, at random so th
 MISSING_RETRY = 10.0  # seconds until a CRD that is not there is looked for again
 DENIED_RETRY = 10.0  # seconds until a list that RBAC forbids is tried again
 SHORT_WATCH = 1.0  # seconds; a watch that ends sooner, without an event, counts as failed
+FAILURES_TO_TELL = 3  # failures in a row of a server that is there, but in trouble itself, before that is logged
 FAILURES_TO_RELIST = 4  # failed watches in a row after which the resourceVersion itself is suspected
 
 OnObject = Callable[[Kind, Key, Object | None], None]
@@ -67,6 +67,7 @@ class Informer:
         self.is_missing = False  # its CRD is not installed
         self.is_denied = False  # RBAC forbids it
         self.trouble: ApiError | None = None  # why the last request failed; None: it did not
+        self.is_told = False  # whether that was worth a line in the log
         self.version = ""  # of the API, that in use
         self.lists = self.watches = self.events = 0  # how many there were
         self._api, self._on_object, self._on_change, self._sleep = api, on_object, on_change, sleep
@@ -79,7 +80,13 @@ class Informer:
         self._resource_version = ""  # "": list first
         self._page = PAGE
         self._backoff = Backoff()
-        self._failed_watches = 0
+        self._failures = self._failed_watches = 0
+        self._retry = asyncio.Event()
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the server is away or in trouble, so that what we hold may be of the past."""
+        return self.trouble is not None and (self.trouble.status == 0 or self.trouble.status >= 500)
 
     @property
     def is_settled(self) -> bool:
@@ -92,11 +99,25 @@ class Informer:
             try:
                 await self._round()
             except ApiError as error:
-                await self._sleep(self._failed(error))
+                await self._pause(self._failed(error))
             except Exception:  # a fault of ours must not end the watch for good
                 log.exception("the informer failed; it starts again", extra={"resource": self.kind.resource})
                 self._resource_version = ""
                 await self._sleep(self._backoff.next())
+
+    def retry_now(self) -> None:
+        """The server is well again, as somebody else found out: do not wait any longer."""
+        if self.is_cut_off:
+            self._retry.set()
+
+    async def _pause(self, seconds: float) -> None:
+        self._retry.clear()
+        waits = [asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(self._retry.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _round(self) -> None:
         if not self._resource_version:
@@ -188,13 +209,19 @@ class Informer:
         loop = asyncio.get_running_loop()
         start, events = loop.time(), self.events
         self.watches += 1
-        async with contextlib.aclosing(self._api.watch(path, query)) as stream:
-            async for event in stream:
-                self._on_event(event)
+        try:
+            async with self._api.watch(path, query) as stream:
                 self._worked(is_listed=True, is_missing=False)
-        if loop.time() - start < SHORT_WATCH and events == self.events:
+                async for event in stream:
+                    self._on_event(event)
+            is_short = loop.time() - start < SHORT_WATCH and events == self.events
+        finally:
+            # All was well for a moment at least: the next failure is the first.
+            if loop.time() - start >= SHORT_WATCH or events != self.events:
+                self._backoff.reset()
+                self._failures = self._failed_watches = 0
+        if is_short:
             raise ApiError(0, "ShortWatch", "the watch ended at once, without an event")
-        self._worked(is_listed=True, is_missing=False)
 
     def _on_event(self, event: Object) -> None:
         kind, item = event.get("type"), event["object"]
@@ -242,11 +269,11 @@ class Informer:
             self._on_object(self.kind, key, item)
 
     def _worked(self, is_listed: bool, is_missing: bool) -> None:
-        self._backoff.reset()
-        self._failed_watches = 0
+        """The server has answered as it should."""
         before = (self.is_listed, self.is_missing, self.is_denied, self.trouble)
         self.is_listed, self.is_missing, self.is_denied, self.trouble = is_listed, is_missing, False, None
-        if before[3] is not None and before[3].status:
+        if self.is_told:
+            self.is_told = False
             log.info("the API server lets us read it again", extra={"resource": self._shown})
         if before != (is_listed, is_missing, False, None):
             self._on_change()
@@ -257,18 +284,21 @@ class Informer:
             log.info("the watch is too old to be resumed; listing again", extra={"resource": self._shown})
             self._resource_version = ""
             return self._backoff.next(error.retry_after)
+        self._failures += 1
         if self._resource_version:
             self._failed_watches += 1
             if self._failed_watches >= FAILURES_TO_RELIST or error.status in (404, 504):
                 self._resource_version = ""
                 self._failed_watches = 0
         is_denied = error.status in (401, 403)
-        if error.status and str(self.trouble) != str(error):
+        is_passing = error.status >= 500 or error.status == 429  # more often than not
+        is_news = self.trouble is None or is_denied != self.is_denied
+        if error.status and (not is_passing or self._failures >= FAILURES_TO_TELL) and (is_news or not self.is_told):
+            self.is_told = is_news = True
             log.warning(
                 "the API server refuses to let us read it" if is_denied else "the API server fails to let us read it",
                 extra={"resource": self._shown, "reason": str(error)},
             )
-        is_news = (self.trouble is None) or is_denied != self.is_denied
         self.trouble, self.is_denied = error, is_denied
         if is_news:
             self._on_change()

@@ -116,9 +116,13 @@ class Infrastructure:
         except ApiError as error:
             if error.status not in (400, 403, 404, 422):
                 raise
-            # 404: the namespace is going. The rest would be refused again.
-            self._refused[key] = item
-            log.warning("an infrastructure object is refused", extra={"object": "/".join(key), "reason": str(error)})
+            self._refused[key] = item  # it would be refused again
+            is_going = error.status == 404 or "being terminated" in error.message  # the namespace, and all in it
+            log.log(
+                logging.DEBUG if is_going else logging.WARNING,
+"an infrastructure object is refused",
+                extra={"object": "/".join(key), "reason": str(error)},
+            )
             return
         self._applied[key] = item
 

@@ -4,9 +4,14 @@ The informers live in the event loop and only note what changed; read(), which t
 takes it over into the ClusterState. So `resolve` never sees objects change under its feet.
 
 Nothing is given out before all that can be listed has been listed, the Secrets and ConfigMaps included: half a
-configuration would be served as if the other half had been deleted. Later on, an object that newly refers to a Secret
-is held back until that Secret has been read (HOLD seconds at most), so that a certificate which is there never counts
-as missing for a moment. Objects come validated from the API server; no schema or CEL rule is run on them again.
+configuration would be served as if the other half had been deleted.
+
+Each kind has a watch of its own, and what one brings may come before what it refers to in another. So an object that
+newly refers to a Secret is held back until that Secret has been read, and a change of a route to a Service of which no
+endpoint is known yet until there is one; not for long (HOLD), since there may be none. And when the API server comes
+back after it was away, nothing is told before all watches are back (RECOVERY at most).
+
+Objects come validated from the API server; no schema or CEL rule is run on them again.
 """
 
 from __future__ import annotations
@@ -14,21 +19,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from pygw.control.backends import takes_calls
 from pygw.control.cluster_state import ClusterState, Key, Object
+from pygw.control.incremental import ROUTE_KINDS
 from pygw.control.kube.api import Api
 from pygw.control.kube.informer import Informer
 from pygw.control.kube.kinds import CONFIG_MAP, GATEWAY_CLASS, KINDS, NAMESPACE, SECRET, Kind
 from pygw.control.kube.namespaced import NamespaceReader, assumed_class
 from pygw.control.kube.referenced import DECIDING, REFERRING, Reference, References
 from pygw.control.problems import Problem, object_name
+from pygw.control.slices import SERVICE_NAME_LABEL
 from pygw.control.yaml_source import LoadResult
 
 log = logging.getLogger(__name__)
 
 HOLD = 3.0  # seconds that an object waits at most for a Secret or ConfigMap that it newly refers to
+HOLD_ROUTE = 0.5  # seconds that a change of a route waits for the first endpoint of a Service
+RECOVERY = 2.0  # seconds that changes wait, after the API server was away, until all watches are back
+
+_Wants = tuple[str, str, str]  # kind (Secret, ConfigMap or Service), namespace, name
 
 _Place = tuple[str, str, str]  # kind, namespace, name
 
@@ -46,7 +59,7 @@ class Scope:
 class _Held:
     """An object that waits for what it refers to."""
 
-    waits_for: frozenset[Reference]
+    waits_for: frozenset[_Wants]
     timer: asyncio.TimerHandle
 
 
@@ -66,6 +79,8 @@ class KubernetesSource:
     _pending: dict[_Place, Object | None] = field(default_factory=dict)  # by the loop and by read(): under the lock
     _held: dict[_Place, _Held] = field(default_factory=dict)
     _problems: list[Problem] = field(default_factory=list)
+    _endpoints: Counter[Key] = field(default_factory=Counter)  # slices with endpoints, by Service
+    _recovery: asyncio.TimerHandle | None = None
     _is_open: bool = False  # whether on_change is to be called
     _progress: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -97,8 +112,9 @@ class KubernetesSource:
     async def close(self) -> None:
         """Stop all informers."""
         tasks = [*self._tasks, *(task for _, task in self._by_reference.values())]
-        for held in self._held.values():
-            held.timer.cancel()
+        for timer in (self._recovery, *(held.timer for held in self._held.values())):
+            if timer is not None:
+                timer.cancel()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -137,18 +153,24 @@ class KubernetesSource:
 
     def _on_object(self, kind: Kind, key: Key, item: Object | None) -> None:
         place = (kind.name, *key)
-        objects = self._objects.get(kind.name)
-        if objects is not None:
-            if item is None:
-                objects.pop(key, None)
-            else:
-                objects[key] = item
+        objects = self._objects.get(kind.name, {})
+        old = objects.get(key)
+        if item is None:
+            objects.pop(key, None)
+        else:
+            objects[key] = item
         with self._lock:
             self._pending[place] = item
         if kind.name in REFERRING or kind.name in DECIDING:
             wanted = self._references.update(kind.name, key)
             self._follow_references()
-            self._hold(place, frozenset(reference for reference in wanted if not self._is_settled(reference)))
+            self._hold(place, wanted, HOLD)
+        elif kind.name in ROUTE_KINDS:
+            self._hold(place, _services(item) - _services(old) if old is not None else frozenset(), HOLD_ROUTE)
+        elif kind.name == "EndpointSlice":
+            self._endpoints.update(_served(item))
+            self._endpoints.subtract(_served(old))
+            self._release_settled()
         self._tell()
 
     def _on_namespace(self, name: str, item: Object | None) -> None:
@@ -167,9 +189,11 @@ class KubernetesSource:
             is_news = problems != self._problems
             self._problems = problems
         self._progress.set()
-        for place in [place for place, held in self._held.items() if all(map(self._is_settled, held.waits_for))]:
-            self._release(place)
-        if is_news:
+        if any(not informer.is_cut_off for informer in self.informers):
+            for informer in self.informers:
+                informer.retry_now()
+        self._release_settled()
+        if is_news or self._recovery is not None:
             self._tell()
 
     def _assume_classes(self) -> None:
@@ -182,8 +206,20 @@ class KubernetesSource:
                 self._on_object(GATEWAY_CLASS, ("", name), assumed_class(name, self.scope.controller_name))
 
     def _tell(self) -> None:
-        if self._is_open:
-            self.on_change()
+        """Have what is pending read, unless more of it is about to come."""
+        if not self._is_open:
+            return
+        if any(informer.is_cut_off for informer in self.informers):
+            if self._recovery is None:
+                self._recovery = asyncio.get_running_loop().call_later(RECOVERY, self._recover)
+            return
+        self._recover()
+
+    def _recover(self) -> None:
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+        self.on_change()
 
     def _all_informers(self) -> Iterator[Informer]:
         yield from self.informers
@@ -216,17 +252,27 @@ class KubernetesSource:
             )
             self._by_reference[reference] = informer, self._start(informer.run())
 
-    def _is_settled(self, reference: Reference) -> bool:
-        found = self._by_reference.get(reference)
+    def _is_settled(self, wanted: _Wants) -> bool:
+        """Whether there is no point in waiting for it."""
+        kind, namespace, name = wanted
+        if kind == "Service":
+            return self._endpoints[namespace, name] > 0
+        found = self._by_reference.get(wanted)
         return found is None or found[0].is_settled
 
-    def _hold(self, place: _Place, waits_for: frozenset[Reference]) -> None:
+    def _hold(self, place: _Place, wanted: frozenset[_Wants], seconds: float) -> None:
+        """Keep an object back until what it wants is there, or the time is up; nothing wanted: let it go."""
         held = self._held.pop(place, None)
         if held is not None:
             held.timer.cancel()
-        if waits_for and self._is_open:
-            timer = asyncio.get_running_loop().call_later(HOLD, self._release, place)
-            self._held[place] = _Held(waits_for, timer)
+        wanted = frozenset(one for one in wanted if not self._is_settled(one))
+        if wanted and self._is_open:
+            timer = asyncio.get_running_loop().call_later(seconds, self._release, place)
+            self._held[place] = _Held(wanted, timer)
+
+    def _release_settled(self) -> None:
+        for place in [place for place, held in self._held.items() if all(map(self._is_settled, held.waits_for))]:
+            self._release(place)
 
     def _release(self, place: _Place) -> None:
         held = self._held.pop(place, None)
@@ -241,10 +287,29 @@ class KubernetesSource:
         return task
 
 
+def _services(route: Object | None) -> frozenset[_Wants]:
+    """The Services that a route's rules send calls to."""
+    if route is None:
+        return frozenset()
+    return frozenset(
+        ("Service", reference.get("namespace") or route["metadata"]["namespace"], reference["name"])
+        for rule in route["spec"].get("rules") or ()
+        for reference in rule.get("backendRefs") or ()
+        if reference.get("kind", "Service") == "Service" and not reference.get("group") and reference.get("weight") != 0
+    )
+
+
+def _served(item: Object | None) -> list[Key]:
+    """The Service that an EndpointSlice gives endpoints to, if any."""
+    if item is None or not any(takes_calls(endpoint) for endpoint in item["endpoints"]):
+        return []
+    return [(item["metadata"]["namespace"], item["metadata"]["labels"].get(SERVICE_NAME_LABEL, ""))]
+
+
 def _problem(informer: Informer) -> Problem | None:
     """What a user has to mend about one informer: not a server that is away, but one that refuses."""
     error = informer.trouble
-    if error is None or not error.status or (informer.is_denied and informer.is_settled and not informer.name):
+    if error is None or not informer.is_told or (informer.is_denied and informer.is_settled and not informer.name):
         return None
     kind = informer.kind
     subject = object_name(kind.name, informer.namespace, informer.name) if informer.name else ""

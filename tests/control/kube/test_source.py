@@ -13,7 +13,7 @@ from pygw.control.kube import informer as informer_module
 from pygw.control.kube import source as module
 from pygw.control.kube.source import KubernetesSource, Scope
 from tests.doubles.kube_api import KubeApi, connect, running, until
-from tests.doubles.objects import CONTROLLER, gateway, gateway_class, listener, route
+from tests.doubles.objects import CONTROLLER, gateway, gateway_class, listener, ref, route, rule
 
 GROUP = "gateway.networking.k8s.io"
 
@@ -278,6 +278,94 @@ def test_several_namespaces() -> None:
 
     routes = [route(name=name, namespace=name) for name in "abc"]
     play(scenario, *routes, namespaces=("a", "b"))
+
+
+def slice_of(service: str, *addresses: str) -> dict[str, Any]:
+    return {
+        "kind": "EndpointSlice", "addressType": "IPv4", "ports": [{"port": 1}],
+        "metadata": {
+            "name": f"{service}-1", "namespace": "default", "labels": {"kubernetes.io/service-name": service}
+        },
+        "endpoints": [{"addresses": [address]} for address in addresses],
+    }  # fmt: skip
+
+
+def test_a_route_goes_to_another_service_once_that_has_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOLD_ROUTE", 100)
+
+    async def scenario(it: World) -> None:
+        def target() -> str:
+            it.read()
+            found = it.source.state.objects("GRPCRoute")["default", "r"]["spec"]["rules"][0]["backendRefs"][0]["name"]
+            return str(found)
+
+        assert target() == "old"
+        it.server.put(route(rule(ref("new"))))
+        it.server.put(slice_of("other", "10.0.0.3"))
+        await until(lambda: ("default", "other-1") in it.source.read().state.objects("EndpointSlice"))
+        assert target() == "old"
+        it.server.put(slice_of("new", "10.0.0.2"))
+        await until(lambda: target() == "new")
+        # What has endpoints already is not waited for, nor anything when a Service goes.
+        it.server.put(route(rule(ref("old"), ref("new"))))
+        await until(lambda: target() == "old")
+        it.server.delete("GRPCRoute", "default", "r")
+        await until(lambda: "GRPCRoute/r" not in it.read())
+
+    play(scenario, route(rule(ref("old"))), slice_of("old", "10.0.0.1"), slice_of("new"))
+
+
+def test_it_does_not_wait_long_for_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOLD_ROUTE", 0.05)
+
+    async def scenario(it: World) -> None:
+        it.read()
+        it.server.put(route(rule(ref("nowhere"))))
+        it.server.put(route(rule(ref("nowhere")), name="new"))
+        await until(lambda: "GRPCRoute/new" in it.read())  # a new one has nothing to lose
+        await until(
+            lambda: bool(it.read()) and "nowhere" in str(it.source.state.objects("GRPCRoute")["default", "r"]["spec"])
+        )
+
+    play(scenario, route(rule(ref("old"))), slice_of("old", "10.0.0.1"))
+
+
+def test_nothing_is_told_before_all_watches_are_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer_module.Backoff, "next", lambda self, at_least=0.0: 0.001)
+    monkeypatch.setattr(module, "RECOVERY", 100)
+
+    async def scenario(it: World) -> None:
+        it.read()
+        await it.server.stop()
+        it.server.put(route(name="new"))
+        fault = it.server.refuse(503, path="/endpointslices")
+        await it.server.start()
+        before = len(it.server.requests)
+        await until(lambda: sum("/endpointslices" in seen.path for seen in it.server.requests[before:]) > 5)
+        assert ("default", "new") in it.source._objects["GRPCRoute"]
+        assert not it.changes
+        it.server.mend(fault)
+        await until(lambda: bool(it.changes))
+        assert "GRPCRoute/new" in it.read()
+
+    play(scenario, route())
+
+
+def test_but_one_kind_that_stays_broken_does_not_hold_up_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer_module.Backoff, "next", lambda self, at_least=0.0: 0.001)
+    monkeypatch.setattr(module, "RECOVERY", 0.05)
+
+    async def scenario(it: World) -> None:
+        it.server.refuse(500, path="/httproutes")
+        it.server.cut_watches()
+        await until(lambda: any(informer.is_told for informer in it.source.informers))
+        it.server.put(route(name="new"))
+        await until(lambda: bool(it.changes) and "GRPCRoute/new" in it.read())
+        assert [problem.message for problem in it.source.read().problems] == [
+            "httproutes.gateway.networking.k8s.io cannot be read: 500 Refused: told to say 500"
+        ]
+
+    play(scenario, route())
 
 
 def test_an_hour_without_the_server_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
