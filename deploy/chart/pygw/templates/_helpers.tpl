@@ -81,13 +81,13 @@ The Lease's name, as lease_name() of pygw/control/kube/lease.py makes it; the ro
 
 {{/* Refuses what the schema cannot see: two ports of one name or number. */}}
 {{- define "pygw.checkPorts" -}}
-{{- $names := list -}}{{- $outside := list -}}{{- $local := list .Values.metrics.port 9901 -}}
+{{- $names := list -}}{{- $outside := list -}}{{- $local := list (int64 .Values.metrics.port) (int64 9901) -}}
 {{- range .Values.ports -}}
 {{- if has .name $names -}}{{- fail (printf "ports: two have the name %s" .name) -}}{{- end -}}
-{{- if has .port $outside -}}{{- fail (printf "ports: port %v is there twice" .port) -}}{{- end -}}
-{{- if has .containerPort $local -}}
+{{- if has (int64 .port) $outside -}}{{- fail (printf "ports: port %v is there twice" .port) -}}{{- end -}}
+{{- if has (int64 .containerPort) $local -}}
 {{- fail (printf "ports: containerPort %v of %s is in use by another port, the metrics or the admin server (9901)" .containerPort .name) -}}
 {{- end -}}
-{{- $names = append $names .name -}}{{- $outside = append $outside .port -}}{{- $local = append $local .containerPort -}}
+{{- $names = append $names .name -}}{{- $outside = append $outside (int64 .port) -}}{{- $local = append $local (int64 .containerPort) -}}
 {{- end -}}
 {{- end -}}

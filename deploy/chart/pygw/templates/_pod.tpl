@@ -124,7 +124,7 @@ spec:
 - --port-map={{ include "pygw.number" .port }}={{ include "pygw.number" .containerPort }}
 {{- end }}
 - --admin=127.0.0.1:9901
-# In brackets: an address of either family.
+# In brackets, in which an address of either family may be.
 - --probe-address=[$(POD_IP)]:{{ include "pygw.number" .Values.metrics.port }}
 - --drain-delay={{ include "pygw.number" .Values.drain.delay }}
 - --drain-timeout={{ include "pygw.number" .Values.drain.timeout }}
@@ -135,7 +135,7 @@ spec:
 - --gateway-address={{ . }}
 {{- end }}
 {{- if eq (include "pygw.addressSource" .) "service" }}
-- --gateway-service={{ .Release.Namespace }}/{{ include "pygw.fullname" . }}
+- --gateway-service=$(POD_NAMESPACE)/{{ include "pygw.fullname" . }}
 {{- end }}
 {{- range .Values.watchNamespaces | uniq | sortAlpha }}
 - --watch-namespace={{ . }}
