@@ -114,5 +114,6 @@ def attributes(method: str, path: str, query: dict[str, str], *, creates: bool =
 def _verb(method: str, has_name: bool, is_watch: bool) -> str:
     if method == "GET":
         return "watch" if is_watch else "get" if has_name else "list"
-    verbs = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete" if has_name else "deletecollection"}
-    return verbs[method]
+    if method == "DELETE":
+        return "delete" if has_name else "deletecollection"
+    return {"POST": "create", "PUT": "update", "PATCH": "patch"}[method]

@@ -21,26 +21,26 @@ HOST_PORTS = ("-f", str(CHART / "values-hostport.yaml"))
 RELEASE, NAMESPACE = "pygw", "pygw-system"
 
 
-class Refused(Exception):
+class RenderError(Exception):
     """helm did not render; the text is what it said."""
 
 
 def helm(*arguments: str) -> str:
-    """What `helm ARGUMENTS` prints. Raises Refused."""
+    """What `helm ARGUMENTS` prints. Raises RenderError."""
     done = subprocess.run([go_tool("helm"), *arguments], capture_output=True, text=True, timeout=60)
     if done.returncode:
-        raise Refused(done.stderr)
+        raise RenderError(done.stderr)
     return done.stdout
 
 
 def render(*arguments: str, release: str = RELEASE, namespace: str = NAMESPACE) -> list[Object]:
-    """The objects of the chart, without its CRDs. Raises Refused."""
+    """The objects of the chart, without its CRDs. Raises RenderError."""
     return objects_in(helm("template", release, str(CHART), "--namespace", namespace, *arguments))
 
 
 def kustomized(name: str) -> list[Object]:
     """The objects of deploy/kustomize/NAME."""
-    command = [go_tool("kustomize"), "build", KUSTOMIZE / name]
+    command = [str(go_tool("kustomize")), "build", str(KUSTOMIZE / name)]
     return objects_in(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
 
 

@@ -44,7 +44,8 @@ def test_no_port_needs_a_capability() -> None:
 
 
 def test_nothing_is_written() -> None:
-    assert container_of(read(KUSTOMIZE / "base" / "deployment.yaml"))["securityContext"]["readOnlyRootFilesystem"] is True
+    (container,) = BASE_POD["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert "volumes" not in BASE_POD
 
 

@@ -171,17 +171,18 @@ async def live(server: GuardedApi, options: RunOptions, worlds: list[str]) -> No
     for namespace in worlds:
         put_world(server, namespace)
     async with installed(server, options) as installation:
-        status_kinds = [kind for kind in KINDS if kind.has_status and (kind.is_namespaced or not options.watch_namespaces)]
         count = len(worlds)
-        for kind in status_kinds:
-            await installation.asks("PATCH", f"/{kind.plural}/", count if kind.is_namespaced else 1)
+        of_cluster = not options.watch_namespaces
+        for kind in KINDS:
+            if kind.has_status and (kind.is_namespaced or of_cluster):
+                await installation.asks("PATCH", f"/{kind.plural}/", count if kind.is_namespaced else 1)
         await installation.asks("PATCH", "/serviceaccounts/", count)
         for kind in KINDS:
-            if kind.is_namespaced or not options.watch_namespaces:
-                await installation.asks("WATCH", f"/{kind.plural}", count if options.watch_namespaces else 1)
+            if kind.is_namespaced or of_cluster:
+                await installation.asks("WATCH", f"/{kind.plural}", 1 if of_cluster else count)
         for plural in ("secrets", "configmaps"):
             await installation.asks("WATCH", f"/{plural}", count)
-        await installation.asks("WATCH", "/serviceaccounts", count if options.watch_namespaces else 1)
+        await installation.asks("WATCH", "/serviceaccounts", 1 if of_cluster else count)
         if not options.gateway_addresses:
             await installation.asks("WATCH", f"/namespaces/{NAMESPACE}/")  # the Pods, or the Service
         await mend_and_break(installation, worlds)
@@ -209,7 +210,7 @@ async def mend_and_break(installation: Installation, worlds: list[str]) -> None:
 
 
 def _is_of_route(event: Object) -> bool:
-    return event["regarding"]["kind"] == "GRPCRoute" and event["reason"] == "BackendNotFound"
+    return bool(event["regarding"]["kind"] == "GRPCRoute" and event["reason"] == "BackendNotFound")
 
 
 def account_of(roles: list[Object]) -> Access:
@@ -218,7 +219,8 @@ def account_of(roles: list[Object]) -> Access:
 
 async def run(roles: list[Object], options: RunOptions, worlds: list[str]) -> GuardedApi:
     """The API server after a life with these roles."""
-    async with GuardedApi(account_of(roles)) as server:
+    server = GuardedApi(account_of(roles))
+    async with server:
         await live(server, options, worlds)
     return server
 
@@ -232,19 +234,9 @@ SERVICE = f"{NAMESPACE}/pygw"
 
 def test_cluster_role_is_what_is_asked_for() -> None:
     """The kustomize base, which needs no program to be read."""
-    server = asyncio.run(run(_namespaced(read(BASE)), options(gateway_service=SERVICE), ["one"]))
+    server = asyncio.run(run(read(BASE), options(gateway_service=SERVICE), ["one"]))
     assert server.refused == set()
     assert server.access.unused(server.asked) == []
-
-
-def _namespaced(items: list[Object]) -> list[Object]:
-    """As kustomize does: with the base's namespace."""
-    for item in items:
-        if item["kind"] in ("Role", "RoleBinding"):
-            item["metadata"]["namespace"] = NAMESPACE
-        for subject in item.get("subjects", ()):
-            subject["namespace"] = NAMESPACE
-    return items
 
 
 @pytest.mark.full
@@ -266,7 +258,10 @@ def _namespaced(items: list[Object]) -> list[Object]:
             id="namespaces",
         ),
         pytest.param(
-            ("--set", "watchNamespaces={one}", *HOST_PORTS), {"watch_namespaces": ("one",)}, ["one"], id="namespace, nodes"
+            ("--set", "watchNamespaces={one}", *HOST_PORTS),
+            {"watch_namespaces": ("one",)},
+            ["one"],
+            id="namespace, nodes",
         ),
     ],
 )
@@ -295,7 +290,7 @@ def test_role_names_the_lease(name: str, namespaces: tuple[str, ...]) -> None:
 
 
 def test_a_missing_right_is_refused_and_an_unused_one_is_told() -> None:
-    roles = _namespaced(read(BASE))
+    roles = read(BASE)
     role = next(item for item in roles if item["kind"] == "ClusterRole")
     rule = next(rule for rule in role["rules"] if rule["resources"] == ["serviceaccounts"])
     rule["verbs"].append("update")
@@ -308,7 +303,7 @@ def test_a_missing_right_is_refused_and_an_unused_one_is_told() -> None:
 
 
 def test_a_wildcard_is_no_right_by_name() -> None:
-    roles = _namespaced(read(BASE))
+    roles = read(BASE)
     next(item for item in roles if item["kind"] == "ClusterRole")["rules"][0]["verbs"] = ["*"]
     with pytest.raises(AssertionError, match="wildcard"):
         account_of(roles)
