@@ -3,14 +3,16 @@
 # A RouteTable reads the flat image that pygw/tables.py compiles from a GatewayConfig: no Python object per
 # rule, shared by all workers (a read-only mapping of one memfd). The records lie in the image (image_layout.pxd);
 # Spans are relative to RouteTable.base; a Request is what match() reads (request_target.pxd). Of pygw's data path it
-# knows only field.pxd. The order of decision is that of the Gateway API's GRPCRouteRule.matches.
+# knows only field.pxd. The order of decision is that of the Gateway API's GRPCRouteRule.matches; what is no gRPC call,
+# or none that a GRPCRoute takes, is for HTTPRoutes (http_match.pxd).
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from .field cimport Field
+from .http_match cimport HttpMatcher
 from .image_layout cimport (
     EDIT_ADD, EDIT_REMOVE, EDIT_SET, SECTION_LISTENERS, SECTION_MIRRORS, BackendRefRecord, EditOperation, EditRecord,
     HeaderTupleRecord, HeaderValuesRecord, ImageHeader, ListenerRecord, ListRef, MethodRecord, MirrorRecord,
-    PatternLeafRecord, RuleRecord, Span,
+    PatternLeafRecord, RedirectRecord, RuleRecord, SECTION_REDIRECTS, Span,
 )
 from .regex_cache cimport RegexSet
 from .request_target cimport Host, Request
@@ -21,6 +23,8 @@ cdef struct Found:
     const RuleRecord* rule       # NULL: nothing matches
     int32_t listener             # index of the listener that was selected; -1: none for this authority
     uint32_t match               # place in the rule's matches
+    bint has_http                # the listener has HTTPRoutes: what nothing matches was not found
+    uint32_t prefix_length       # of :path, where the match is one of a path prefix
 
 cdef struct HostWalk:            # over the hostnames of a scope that match a host, the most specific first
     uint32_t scope
@@ -54,6 +58,7 @@ cdef class RouteTable:
         bint has_own_addresses
         WeightedPicker picker
         RequestValues values     # of the request at hand
+        HttpMatcher http
 
     # Which set of listeners answers at this local address and port (the listener's own port, not the mapped one);
     # -1: none. `address` is the text of the local IP address; Gateways with addresses of their own bind only there.
@@ -65,6 +70,8 @@ cdef class RouteTable:
     cdef const BackendRefRecord* refs(self, const RuleRecord* rule) noexcept
     cdef const EditRecord* edits(self, ListRef list) noexcept
     cdef const MirrorRecord* mirrors(self, ListRef list) noexcept
+    # NULL: the rule relays.
+    cdef const RedirectRecord* redirect(self, const RuleRecord* rule) noexcept
     cdef inline const uint8_t* octets(self, Span span) noexcept:
         return self.base + span.offset
     # "namespace/gateway/listener" of a Found.listener.
@@ -77,6 +84,12 @@ cdef class RouteTable:
     # private from here on
     cdef int open(self, object image) except -1
     cdef int open_regexes(self, RouteTable previous, Py_ssize_t regex_cache) except -1
+    cdef uint32_t match_grpc(
+        self, Question* question, const Request* request, Py_ssize_t method, uint32_t scope
+    ) except? 0xffffffff
+    cdef uint32_t match_http(
+        self, const Host* host, const Request* request, uint32_t scope, Found* found
+    ) except? 0xffffffff
     cdef void ask(self, Question* question, const Request* request, Py_ssize_t method) noexcept
     cdef uint32_t next_host(self, HostWalk* walk, const Host* host) noexcept
     cdef uint32_t find_host(self, uint32_t scope, const uint8_t* host, Py_ssize_t length) noexcept

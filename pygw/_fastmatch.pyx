@@ -10,6 +10,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
+from .http_match cimport open_http_matcher
 from .image_check cimport check_image
 from .image_index cimport (
     Walk, hash_method, hash_octets, hash_pair, mix, span_is, walk_next, walk_start,
@@ -32,6 +33,7 @@ cdef class RouteTable:
         self.open(image)
         self.values = open_values(self.owner, self.base)
         self.open_regexes(previous, regex_cache)
+        self.http = open_http_matcher(self.owner, self.base, self.regexes, self.values)
         self.picker = open_picker(self.owner, self.base, phase)
         if previous is not None:
             self.picker.inherit(previous.picker)
@@ -94,6 +96,11 @@ cdef class RouteTable:
     cdef const MirrorRecord* mirrors(self, ListRef list) noexcept:
         return <const MirrorRecord*>records(self, SECTION_MIRRORS) + list.first
 
+    cdef const RedirectRecord* redirect(self, const RuleRecord* rule) noexcept:
+        if rule.redirect == NONE:
+            return NULL
+        return <const RedirectRecord*>records(self, SECTION_REDIRECTS) + rule.redirect
+
     # --- match ---
 
     cdef int match(self, int site, const Request* request, Found* found) except -1:
@@ -101,11 +108,13 @@ cdef class RouteTable:
         cdef HostWalk walk
         cdef const GroupRecord* group
         cdef const MatchRecord* match
-        cdef uint32_t number, bucket
+        cdef uint32_t number
+        cdef uint32_t best = NONE
         cdef Py_ssize_t method
         found.rule = NULL
         found.listener = -1
         found.match = 0
+        found.has_http = False
         if site < 0 or <uint32_t>site >= self.header.sections[SECTION_SITES].count:
             return 0
         read_host(&question.host, request.authority, request.authority_length)
@@ -117,23 +126,55 @@ cdef class RouteTable:
         # Listener isolation: the most specific listener alone is considered.
         group = <const GroupRecord*>records(self, SECTION_GROUPS) + number
         found.listener = <int32_t>group.listener
-        method = split_path(request.path, request.path_length)
-        if not request.is_grpc or method == 0:
+        found.has_http = group.has_http
+        method = split_path(request.path, request.path_length) if request.is_grpc else 0
+        if method != 0:
+            best = self.match_grpc(&question, request, method, group.scope)
+        if best == NONE and group.has_http:
+            best = self.match_http(&question.host, request, group.scope, found)
+        if best == NONE:
             return 0
-        self.ask(&question, request, method)
-        walk.scope = group.scope
-        walk.place = -1
-        while question.best == NONE:
-            bucket = self.next_host(&walk, &question.host)
-            if bucket == NONE:
-                return 0
-            self.search_bucket(&question, bucket)
-        match = <const MatchRecord*>records(self, SECTION_MATCHES) + question.best
+        match = <const MatchRecord*>records(self, SECTION_MATCHES) + best
         found.rule = <const RuleRecord*>records(self, SECTION_RULES) + match.rule
         found.match = match.index
         if group.has_attachments:
             found.listener = self.listener_of(number, match.route)
         return 0
+
+    cdef uint32_t match_grpc(
+        self, Question* question, const Request* request, Py_ssize_t method, uint32_t scope
+    ) except? 0xffffffff:
+        cdef HostWalk walk
+        cdef uint32_t bucket
+        self.ask(question, request, method)
+        walk.scope = scope
+        walk.place = -1
+        while question.best == NONE:
+            bucket = self.next_host(&walk, &question.host)
+            if bucket == NONE:
+                return NONE
+            self.search_bucket(question, bucket)
+        return question.best
+
+    cdef uint32_t match_http(
+        self, const Host* host, const Request* request, uint32_t scope, Found* found
+    ) except? 0xffffffff:
+        cdef const HttpMatchRecord* winner = NULL
+        cdef HostWalk walk
+        cdef uint32_t bucket
+        if not self.http.begin(request):
+            return NONE
+        walk.scope = scope
+        walk.place = -1
+        while winner == NULL:
+            bucket = self.next_host(&walk, host)
+            if bucket == NONE:
+                return NONE
+            bucket = (<const BucketRecord*>records(self, SECTION_BUCKETS) + bucket).http
+            if bucket != NONE:
+                self.http.search(bucket, &winner)
+        found.prefix_length = winner.prefix_length
+        return winner.match
 
     cdef void ask(self, Question* question, const Request* request, Py_ssize_t method) noexcept:
         question.request = request

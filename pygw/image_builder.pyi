@@ -15,8 +15,11 @@ class ImageBuilder:
     def add_scope(self, values: dict[str, int], is_site: bool = False) -> int:
         """Hostnames ("" for none, wildcards as "*.example.com") and what each leads to: a site's to groups, others to
         buckets."""
-    def add_group(self, scope: int, listener: int, attachments: list[tuple[int, int]]) -> int:
-        """Listeners with one hostname; `attachments` are (route, listener), empty where all came by `listener`."""
+    def add_group(self, scope: int, listener: int, attachments: list[tuple[int, int]], has_http: bool) -> int:
+        """Listeners with one hostname; `attachments` are (route, listener), empty where all came by `listener`.
+
+        `has_http`: whether an HTTPRoute is attached, so that what no route takes is "not found" and no other protocol.
+        """
     def add_site(self, address: str, port: int, scope: int) -> int: ...
     def finish(self) -> bytes:
         """The image. Raises ValueError where it would pass 4 GiB."""

@@ -1,23 +1,21 @@
-# image_builder.pyx: writes an image (image_layout.pxd) record by record.
+# image_builder.pyx: the records of an image (image_layout.pxd): rules, backends, and the matches of GRPCRoutes.
 #
 # Compiled, because 10,000 rules must be served within a fraction of a second of their change: about 2 us a rule, so
 # that an image is simply written anew for each configuration. Runs in the control process, never in a worker. It
 # knows model.py's RouteConfig and below; which routes meet which hostnames is decided in tables.py.
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from .field cimport (
     TOKEN_CONTENT_LENGTH, TOKEN_CONTENT_TYPE, TOKEN_COOKIE, TOKEN_GRPC_ENCODING, TOKEN_GRPC_MESSAGE,
     TOKEN_GRPC_STATUS, TOKEN_GRPC_TIMEOUT, TOKEN_HOST, TOKEN_OTHER, TOKEN_TE, TOKEN_USER_AGENT,
     TOKEN_X_FORWARDED_FOR, TOKEN_X_FORWARDED_PROTO,
 )
+from .http_image cimport HttpPlacement, add_http_bucket, add_http_match
 from .image_layout cimport *
 from .image_placement cimport Placement, is_segment, method_rank, reachable, sole_winner
-from .image_tables cimport add_table
-from .siphash cimport SipKey
-from .vector cimport Vector, vector_free, vector_push
+from .image_writer cimport ImageWriter
 
 cdef dict TOKENS = {
     "host": TOKEN_HOST,
@@ -33,82 +31,20 @@ cdef dict TOKENS = {
     "x-forwarded-for": TOKEN_X_FORWARDED_FOR,
     "x-forwarded-proto": TOKEN_X_FORWARDED_PROTO,
 }
-cdef uint64_t LIMIT = 0xffffffff
+cdef str UNSUPPORTED_PROTOCOL = "UnsupportedProtocol"
 cdef str NO_BACKENDS = "the rule that matches has no backendRefs"
 
 
-cdef class ImageBuilder:
+cdef class ImageBuilder(ImageWriter):
     cdef:
-        SipKey key
-        Vector heap              # with room for the header in front, so that its offsets are those of the image
-        Vector sections[SECTION_COUNT]
         readonly list backend_keys
         dict backends            # key -> index
-        dict texts               # str -> Span as one number
-        dict names               # header name -> index
-        dict regexes             # pattern -> index
-        list routes              # list of Placements of each route
+        list routes              # of each route: list of Placements, or of HttpPlacements
 
-    def __cinit__(self, seed):
-        cdef int section
-        memset(&self.heap, 0, sizeof(Vector))
-        memset(self.sections, 0, sizeof(self.sections))
-        self.heap.width = 1
-        vector_push(&self.heap, sizeof(ImageHeader))
-        for section in range(SECTION_COUNT):
-            self.sections[section].width = record_size(section)
-        if len(seed) != sizeof(SipKey):
-            raise ValueError("a seed has 16 octets")
-        memcpy(&self.key, PyBytes_AS_STRING(seed), sizeof(SipKey))
+    def __cinit__(self, seed):  # ImageWriter's takes the seed
         self.backend_keys = []
         self.backends = {}
-        self.texts = {}
-        self.names = {}
-        self.regexes = {}
         self.routes = []
-
-    def __dealloc__(self):
-        cdef int section
-        vector_free(&self.heap)
-        for section in range(SECTION_COUNT):
-            vector_free(&self.sections[section])
-
-    cdef void* push(self, int section) except NULL:
-        return vector_push(&self.sections[section], 1)
-
-    cdef uint32_t count(self, int section) except? 0xffffffff:
-        cdef size_t count = self.sections[section].count
-        if count >= LIMIT:
-            raise ValueError("the configuration is too large: more than 2^32 records of one kind")
-        return <uint32_t>count
-
-    # A text that many records may share.
-    cdef Span text(self, str value) except *:
-        cdef Span span
-        cdef object known = self.texts.get(value)
-        cdef uint64_t packed
-        if known is None:
-            span = self.fresh_text(value)
-            packed = (<uint64_t>span.offset << 32) | span.length
-            self.texts[value] = packed
-            return span
-        packed = known
-        span.offset = <uint32_t>(packed >> 32)
-        span.length = <uint32_t>packed
-        return span
-
-    # Texts of one match lie side by side: a call that matches reads one cache line of them, not four.
-    cdef Span fresh_text(self, str value) except *:
-        # A lone surrogate can come from escapes in YAML; RE2 refuses it, and no octets of a request equal it.
-        cdef bytes octets = value.encode("utf-8", "surrogatepass")
-        cdef Span span
-        if self.heap.count + PyBytes_GET_SIZE(octets) > LIMIT:
-            raise ValueError("the configuration is too large: an image has at most 4 GiB")
-        span.offset = <uint32_t>self.heap.count
-        span.length = <uint32_t>PyBytes_GET_SIZE(octets)
-        if span.length > 0:
-            memcpy(vector_push(&self.heap, span.length), PyBytes_AS_STRING(octets), span.length)
-        return span
 
     # --- routes, rules, backends ---
 
@@ -118,6 +54,7 @@ cdef class ImageBuilder:
         cdef list placements = []
         cdef RuleRecord record
         cdef Placement placement
+        cdef HttpPlacement http_placement
         cdef Py_ssize_t index
         for hostname in route.hostnames:
             self.text(hostname[1:] if hostname.startswith("*.") else hostname)
@@ -128,6 +65,10 @@ cdef class ImageBuilder:
             self.fill_rule(&record, rule)
             record.picker = self.count(SECTION_RULES)
             (<RuleRecord*>self.push(SECTION_RULES))[0] = record
+            for index, match in enumerate(rule.http_matches):
+                http_placement = add_http_match(self, match, record.picker, number, index)
+                if http_placement is not None:
+                    placements.append(http_placement)
             for index, match in enumerate(rule.matches):
                 placement = self.add_match(match, record.picker, number, index)
                 if placement.key is not None:
@@ -137,7 +78,7 @@ cdef class ImageBuilder:
 
     cdef int fill_rule(self, RuleRecord* record, rule) except -1:
         cdef tuple failure = rule.failure
-        if failure is None and not rule.backends:
+        if failure is None and rule.redirect is None and not rule.backends:
             failure = (12, NO_BACKENDS)
         record.index = rule.index
         record.rule_name = self.text(rule.name or "")
@@ -149,7 +90,26 @@ cdef class ImageBuilder:
         record.response_edits = self.add_edits(rule.response_headers)
         record.mirrors = self.add_mirrors(rule.mirrors)
         record.refs = self.add_refs(rule.backends)
+        record.timeout_ms = <uint32_t>min(rule.timeout * 1000, 0xffffffff)
+        record.redirect = NONE if rule.redirect is None else self.add_redirect(rule.redirect)
         return 0
+
+    cdef uint32_t add_redirect(self, redirect) except? 0xffffffff:
+        cdef uint32_t number = self.count(SECTION_REDIRECTS)
+        cdef RedirectRecord record
+        memset(&record, 0, sizeof(record))
+        record.status = redirect.status
+        record.scheme = self.text(redirect.scheme or "")
+        record.hostname = self.text(redirect.hostname or "")
+        record.port = redirect.port
+        if redirect.full_path is not None:
+            record.path_kind = REDIRECT_FULL_PATH
+            record.path = self.text(redirect.full_path)
+        elif redirect.prefix is not None:
+            record.path_kind = REDIRECT_PREFIX
+            record.path = self.text(redirect.prefix)
+        (<RedirectRecord*>self.push(SECTION_REDIRECTS))[0] = record
+        return number
 
     cdef ListRef add_refs(self, tuple refs) except *:
         cdef ListRef added
@@ -162,6 +122,7 @@ cdef class ImageBuilder:
             record.label = self.text(label)
             record.reason = self.text(ref.reason or "")
             record.backend = -1
+            record.http_failure = 502 if ref.reason == UNSUPPORTED_PROTOCOL else 500
             if ref.reason is not None:
                 record.failure = self.text(ref.message or f"backend {label}: {ref.reason}")
             elif ref.failure is not None:
@@ -265,28 +226,13 @@ cdef class ImageBuilder:
         (<MatchRecord*>self.push(SECTION_MATCHES))[0] = record
         return placement
 
-    cdef uint32_t name(self, str name) except? 0xffffffff:
-        cdef object index = self.names.get(name)
-        if index is None:
-            index = self.count(SECTION_NAMES)
-            (<NameRecord*>self.push(SECTION_NAMES)).name = self.text(name)
-            self.names[name] = index
-        return index
-
-    cdef uint32_t regex(self, str pattern) except? 0xffffffff:
-        cdef object index = self.regexes.get(pattern)
-        if index is None:
-            index = self.count(SECTION_REGEXES)
-            (<RegexRecord*>self.push(SECTION_REGEXES)).pattern = self.text(pattern)
-            self.regexes[pattern] = index
-        return index
-
     def add_bucket(self, routes):
         cdef uint32_t bucket = self.count(SECTION_BUCKETS)
         cdef dict leaves = {}    # key -> Placements
         cdef dict services = {}  # exact service -> [a match with it, leaf of any method, pattern leaves, its matches]
         cdef list by_service = []
         cdef list by_method = []
+        cdef list http = []
         cdef BucketRecord record
         cdef ListRef patterns
         cdef Span no_method
@@ -295,8 +241,13 @@ cdef class ImageBuilder:
         memset(&record, 0, sizeof(record))
         record.any_leaf = NONE
         for route in routes:
-            for placement in self.routes[route]:
+            for item in self.routes[route]:
+                if type(item) is HttpPlacement:
+                    http.append(item)
+                    continue
+                placement = item
                 leaves.setdefault(placement.key, []).append(placement)
+        record.http = add_http_bucket(self, http) if http else NONE
         for key, placements in leaves.items():
             leaf = self.add_leaf(placements)
             service, service_is_regex, method, method_is_regex = key
@@ -441,10 +392,6 @@ cdef class ImageBuilder:
                 (<HeaderValuesRecord*>self.push(SECTION_HEADER_VALUES))[0] = header_values
         return 0
 
-    cdef int push_span(self, Span span) except -1:
-        (<Span*>self.push(SECTION_SPANS))[0] = span
-        return 0
-
     cdef ListRef add_candidates(self, list placements) except *:
         cdef ListRef added
         cdef Placement placement
@@ -486,13 +433,14 @@ cdef class ImageBuilder:
         (<ScopeRecord*>self.push(SECTION_SCOPES))[0] = record
         return number
 
-    def add_group(self, uint32_t scope, uint32_t listener, list attachments):
+    def add_group(self, uint32_t scope, uint32_t listener, list attachments, bint has_http):
         cdef uint32_t number = self.count(SECTION_GROUPS)
         cdef GroupRecord* group = <GroupRecord*>self.push(SECTION_GROUPS)
         cdef AttachmentRecord* record
         group.scope = scope
         group.listener = listener
         group.has_attachments = len(attachments) > 0
+        group.has_http = has_http
         for route, via in attachments:
             record = <AttachmentRecord*>self.push(SECTION_ATTACHMENTS)
             record.group = number
@@ -509,51 +457,5 @@ cdef class ImageBuilder:
         site.scope = scope
         return number
 
-    # --- the end ---
-
     def finish(self):
-        cdef ImageHeader header
-        cdef uint64_t offset
-        cdef uint64_t name_lengths = 0
-        cdef const NameRecord* name
-        cdef uint32_t i
-        cdef int section
-        cdef bytes image
-        cdef uint8_t* target
-        memset(&header, 0, sizeof(header))
-        memcpy(header.magic, b"pygw\r\n\x1a\n", 8)
-        header.version = IMAGE_VERSION
-        header.layout = layout_mark()
-        header.key = self.key
-        header.backend_count = <uint32_t>len(self.backend_keys)
-        for section in range(TABLE_COUNT):
-            header.tables[section] = add_table(
-                &self.key, self.heap.data, self.sections, section
-            )
-        for i in range(self.sections[SECTION_NAMES].count):
-            name = <NameRecord*>self.sections[SECTION_NAMES].data + i
-            name_lengths |= <uint64_t>1 << (name.name.length if name.name.length < 63 else 63)
-        header.name_lengths = name_lengths
-        offset = self.heap.count
-        header.heap_end = <uint32_t>offset
-        for section in range(SECTION_COUNT):
-            offset = (offset + 7) & ~<uint64_t>7
-            header.sections[section].offset = <uint32_t>offset
-            header.sections[section].count = self.count(section)
-            offset += self.sections[section].count * self.sections[section].width
-            if offset > LIMIT:
-                raise ValueError("the configuration is too large: an image has at most 4 GiB")
-        header.length = <uint32_t>offset
-        image = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>offset)
-        target = <uint8_t*>PyBytes_AS_STRING(image)
-        memset(target, 0, <size_t>offset)
-        memcpy(target, self.heap.data, self.heap.count)
-        memcpy(target, &header, sizeof(header))
-        for section in range(SECTION_COUNT):
-            if self.sections[section].count > 0:
-                memcpy(
-                    target + header.sections[section].offset,
-                    self.sections[section].data,
-                    self.sections[section].count * self.sections[section].width,
-                )
-        return image
+        return self.image(<uint32_t>len(self.backend_keys))

@@ -109,7 +109,36 @@ cdef bint check_record(const Proof* proof, int section, uint32_t i) noexcept:
     if section == SECTION_MIRRORS:
         return (<const MirrorRecord*>at).backend < proof.header.backend_count and (
             (<const MirrorRecord*>at).denominator > 0)
+    if section == SECTION_REDIRECTS:
+        return has_span(proof, (<const RedirectRecord*>at).scheme) and has_span(
+            proof, (<const RedirectRecord*>at).hostname) and has_span(proof, (<const RedirectRecord*>at).path)
+    if SECTION_HTTP_BUCKETS <= section <= SECTION_HTTP_TERMS:
+        return check_http_record(proof, section, at)
     return check_index_record(proof, section, at)
+
+
+cdef bint check_http_record(const Proof* proof, int section, const uint8_t* at) noexcept:
+    cdef const HttpMatchRecord* match
+    cdef const HttpTermRecord* term
+    if section == SECTION_HTTP_BUCKETS:
+        return has_numbers(proof, (<const HttpBucketRecord*>at).patterns, SECTION_HTTP_MATCHES)
+    if section == SECTION_HTTP_PATHS:
+        return has_span(proof, (<const HttpPathRecord*>at).path) and has_numbers(
+            proof, (<const HttpPathRecord*>at).candidates, SECTION_HTTP_MATCHES)
+    if section == SECTION_HTTP_MATCHES:
+        match = <const HttpMatchRecord*>at
+        return (
+            has_span(proof, match.method)
+            and has(proof, SECTION_MATCHES, match.match)
+            and has_or_none(proof, SECTION_REGEXES, match.path_regex)
+            and has_list(proof, SECTION_HTTP_TERMS, match.headers)
+            and has_list(proof, SECTION_HTTP_TERMS, match.query)
+        )
+    term = <const HttpTermRecord*>at
+    return (
+        has_span(proof, term.value) and has(proof, SECTION_NAMES, term.name)
+        and has_or_none(proof, SECTION_REGEXES, term.regex)
+    )
 
 
 # The records between a hostname and a match.
@@ -121,6 +150,7 @@ cdef bint check_index_record(const Proof* proof, int section, const uint8_t* at)
         bucket = <const BucketRecord*>at
         return (
             has_or_none(proof, SECTION_LEAVES, bucket.any_leaf)
+            and has_or_none(proof, SECTION_HTTP_BUCKETS, bucket.http)
             and has_list(proof, SECTION_PATTERN_LEAVES, bucket.service_patterns)
             and has_list(proof, SECTION_PATTERN_LEAVES, bucket.method_patterns)
         )
@@ -200,7 +230,8 @@ cdef bint check_rule(const Proof* proof, const RuleRecord* rule, uint32_t number
         and has_list(proof, SECTION_MIRRORS, rule.mirrors)
         and has_list(proof, SECTION_REFS, rule.refs)
         and rule.picker == number
-        and (rule.refs.count > 0 or rule.failure_status >= 0)
+        and has_or_none(proof, SECTION_REDIRECTS, rule.redirect)
+        and (rule.refs.count > 0 or rule.failure_status >= 0 or rule.redirect != NONE)
     )
 
 
@@ -213,6 +244,7 @@ cdef bint check_ref(const Proof* proof, const BackendRefRecord* ref) noexcept:
         and ref.backend >= -1 and (ref.backend < 0 or <uint32_t>ref.backend < proof.header.backend_count)
         and (ref.backend >= 0 or ref.failure.length > 0)
         and ref.weight <= 1000000
+        and 400 <= ref.http_failure <= 599
     )
 
 

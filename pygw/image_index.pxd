@@ -44,6 +44,13 @@ cdef inline uint64_t hash_method(uint32_t bucket, uint64_t service, uint64_t met
     return mix(mix(service, <uint64_t>bucket + 1), method)
 
 
+# Of an HTTP bucket, an HttpPathKind and a path.
+cdef inline uint64_t hash_http_path(
+    const SipKey* key, uint32_t bucket, uint32_t kind, const uint8_t* path, Py_ssize_t length
+) noexcept nogil:
+    return mix(hash_octets(key, path, length), <uint64_t>bucket * 2 + kind)
+
+
 cdef inline void walk_start(Walk* walk, const Slot* slots, uint32_t count, uint64_t hash) noexcept nogil:
     walk.slots = slots
     walk.mask = count - 1

@@ -7,7 +7,7 @@
 # From a request to a rule: Site (local address, port) -> Scope of its hostnames -> Group (the listeners of the most
 # specific hostname) -> Scope of the hostnames of the routes attached there -> Bucket (the routes that have that
 # hostname) -> Method (exact service and method) or PatternLeaf (regexes) -> Leaf -> HeaderTuple, HeaderValues -> Match
-# -> Rule.
+# -> Rule. Requests of HTTPRoutes go from the Bucket on by HttpBucket -> HttpPath -> HttpMatch -> Match -> Rule.
 #
 # Of 10,000 rules most records are not in the processor's cache, and each one that a call has to look at costs as much
 # as all the arithmetic of a table. So where a list has one member, a field named sole_… leads past it.
@@ -17,7 +17,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .siphash cimport SipKey
 
 cdef enum:
-    IMAGE_VERSION = 2
+    IMAGE_VERSION = 3
     LONGEST_HOST = 255           # a DNS name has at most 253 octets; longer hostnames match nothing
 
 cdef extern from *:
@@ -58,6 +58,8 @@ cdef struct BackendRefRecord:
     Span reason                  # RefNotPermitted, BackendNotFound, ...; length 0: valid
     int32_t backend              # index into the backend keys; -1 where `failure` stands
     uint32_t weight
+    uint32_t http_failure        # HTTP status with `failure`, where the request is not gRPC
+    uint32_t padding
     ListRef request_edits        # the rule's own first, then these
     ListRef response_edits
     ListRef mirrors
@@ -71,9 +73,24 @@ cdef struct RuleRecord:
     ListRef request_edits
     ListRef response_edits
     ListRef mirrors
-    ListRef refs                 # BackendRefRecords; empty only with failure_status >= 0
+    ListRef refs                 # BackendRefRecords; empty only with failure_status >= 0 or a redirect
     uint32_t picker              # which picker state is its own: its number in the image
-    uint32_t kind                # 0 GRPCRoute, 1 HTTPRoute (later)
+    uint32_t kind                # 0 GRPCRoute, 1 HTTPRoute
+    uint32_t redirect            # RedirectRecord, or NONE; with it there are no refs
+    uint32_t timeout_ms          # 0: none
+
+cdef enum RedirectPath:
+    REDIRECT_SAME_PATH = 0
+    REDIRECT_FULL_PATH = 1
+    REDIRECT_PREFIX = 2          # `path` in place of the prefix that matched
+
+cdef struct RedirectRecord:
+    Span scheme                  # empty: that of the request
+    Span hostname                # empty: that of the request
+    Span path
+    uint32_t port                # 0: what follows from the scheme
+    uint16_t status
+    uint16_t path_kind           # RedirectPath
 
 # --- what only the matcher reads --------------------------------------------------------------------------------------
 
@@ -101,6 +118,7 @@ cdef struct GroupRecord:         # the listeners of one site that have the same 
     uint32_t scope               # of hostnames -> buckets
     uint32_t listener            # the first of them
     uint32_t has_attachments     # more than one: the winner's listener is found by AttachmentRecord
+    uint32_t has_http            # an HTTPRoute is attached
 
 cdef struct AttachmentRecord:    # a route of a group and the listener through which it came
     uint32_t group
@@ -112,6 +130,7 @@ cdef struct BucketRecord:        # the routes that have one hostname of a group;
     uint32_t has_service_method  # which look-ups make sense
     uint32_t has_service
     uint32_t has_method
+    uint32_t http                # HttpBucketRecord: the matches of HTTPRoutes, or NONE
     ListRef service_patterns     # PatternLeafs whose service is a regex
     ListRef method_patterns      # PatternLeafs without service whose method is a regex
 
@@ -154,7 +173,7 @@ cdef struct HeaderValuesRecord:  # one choice of values for the names of a Heade
     uint32_t header_count        # of `sole`
     ListRef candidates
 
-cdef struct NameRecord:          # a header name that any match asks for
+cdef struct NameRecord:          # a header that any match asks for, or with a "?" in front a query parameter
     Span name
 
 cdef struct RegexRecord:
@@ -170,6 +189,40 @@ cdef struct MatchRecord:         # in the order of precedence steps 6 to 8
     uint16_t index               # place in the rule's matches
     uint16_t header_count
     ListRef patterns             # HeaderPatternRecords
+
+cdef enum HttpPathKind:
+    HTTP_EXACT = 0
+    HTTP_PREFIX = 1
+
+cdef enum:
+    HTTP_PATH_WORDS = 17         # bits for paths of 0 to 1,087 octets; the CRD allows 1,024
+    HTTP_PATH_MAX = 64 * HTTP_PATH_WORDS - 1
+
+cdef struct HttpBucketRecord:    # the HTTPRoute matches of a bucket
+    uint64_t[HTTP_PATH_WORDS] prefix_lengths  # bit n: some prefix has n octets
+    uint32_t has_exact
+    uint32_t padding
+    ListRef patterns             # Numbers: HttpMatchRecords with a path_regex, in the order of precedence
+
+cdef struct HttpPathRecord:      # the matches of a bucket with one exact path, or one prefix
+    Span path                    # a prefix stands without a "/" at its end, so that "/" is empty
+    uint32_t bucket              # its HttpBucketRecord
+    uint32_t kind                # HttpPathKind
+    ListRef candidates           # Numbers: HttpMatchRecords, in the order of precedence
+
+cdef struct HttpMatchRecord:
+    Span method                  # empty: any
+    uint32_t match               # MatchRecord
+    uint32_t path_regex          # or NONE
+    uint32_t prefix_length       # of the path that HttpPathRecord names; what a redirect may replace
+    uint32_t padding
+    ListRef headers              # HttpTermRecords
+    ListRef query                # HttpTermRecords
+
+cdef struct HttpTermRecord:      # a header or a query parameter, and its value
+    Span value                   # where `regex` is NONE
+    uint32_t name                # NameRecord; a query parameter's begins with "?"
+    uint32_t regex
 
 cdef struct Slot:                # of an open-addressing hash table
     uint32_t tag                 # low half of the key's hash
@@ -193,6 +246,11 @@ cdef enum:                       # sections; `Numbers` and `Spans` are pools for
     SECTION_REGEXES
     SECTION_HEADER_PATTERNS
     SECTION_MATCHES
+    SECTION_HTTP_BUCKETS
+    SECTION_HTTP_PATHS
+    SECTION_HTTP_MATCHES
+    SECTION_HTTP_TERMS
+    SECTION_REDIRECTS
     SECTION_RULES
     SECTION_REFS
     SECTION_EDITS
@@ -209,6 +267,7 @@ cdef enum:                       # tables
     TABLE_ANCHORS                # (leaf, name) -> AnchorRecord
     TABLE_HEADER_VALUES          # (tuple, values) -> HeaderValuesRecord
     TABLE_ATTACHMENTS            # (group, route) -> AttachmentRecord
+    TABLE_HTTP_PATHS             # (HTTP bucket, kind, path) -> HttpPathRecord
     TABLE_RULES                  # (route, name or index) -> RuleRecord
     TABLE_COUNT
 
@@ -264,6 +323,16 @@ cdef inline uint32_t record_size(int section) noexcept nogil:
         return sizeof(HeaderPatternRecord)
     if section == SECTION_MATCHES:
         return sizeof(MatchRecord)
+    if section == SECTION_HTTP_BUCKETS:
+        return sizeof(HttpBucketRecord)
+    if section == SECTION_HTTP_PATHS:
+        return sizeof(HttpPathRecord)
+    if section == SECTION_HTTP_MATCHES:
+        return sizeof(HttpMatchRecord)
+    if section == SECTION_HTTP_TERMS:
+        return sizeof(HttpTermRecord)
+    if section == SECTION_REDIRECTS:
+        return sizeof(RedirectRecord)
     if section == SECTION_RULES:
         return sizeof(RuleRecord)
     if section == SECTION_REFS:
@@ -293,6 +362,8 @@ cdef inline int table_section(int table) noexcept nogil:
         return SECTION_HEADER_VALUES
     if table == TABLE_ATTACHMENTS:
         return SECTION_ATTACHMENTS
+    if table == TABLE_HTTP_PATHS:
+        return SECTION_HTTP_PATHS
     return SECTION_RULES
 
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from .image_index cimport hash_method, hash_octets, hash_pair, hash_rule, mix
+from .image_index cimport hash_http_path, hash_method, hash_octets, hash_pair, hash_rule, mix
 from .image_layout cimport (
     SECTION_HEADER_TUPLES,
     SECTION_SLOTS,
@@ -10,6 +10,7 @@ from .image_layout cimport (
     TABLE_ANCHORS,
     TABLE_ATTACHMENTS,
     TABLE_HOSTS,
+    TABLE_HTTP_PATHS,
     TABLE_METHODS,
     TABLE_NAMES,
     TABLE_RULES,
@@ -18,6 +19,7 @@ from .image_layout cimport (
     HeaderTupleRecord,
     HeaderValuesRecord,
     HostRecord,
+    HttpPathRecord,
     ListRef,
     MethodRecord,
     NameRecord,
@@ -69,6 +71,7 @@ cdef uint64_t hash_record(
     cdef const uint8_t* records = sections[table_section(table)].data
     cdef const HostRecord* host
     cdef const MethodRecord* method
+    cdef const HttpPathRecord* path
     cdef const RuleRecord* rule
     if table == TABLE_HOSTS:
         host = &(<const HostRecord*>records)[i]
@@ -84,6 +87,9 @@ cdef uint64_t hash_record(
         return hash_pair(key, (<const AnchorRecord*>records)[i].leaf, (<const AnchorRecord*>records)[i].name)
     if table == TABLE_ATTACHMENTS:
         return hash_pair(key, (<const AttachmentRecord*>records)[i].group, (<const AttachmentRecord*>records)[i].route)
+    if table == TABLE_HTTP_PATHS:
+        path = &(<const HttpPathRecord*>records)[i]
+        return hash_http_path(key, path.bucket, path.kind, base + path.path.offset, path.path.length)
     if table == TABLE_RULES:
         rule = &(<const RuleRecord*>records)[i]
         return hash_rule(key, base, rule.route, rule.rule_name, rule.index, rule.kind)

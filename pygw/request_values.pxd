@@ -31,6 +31,11 @@ cdef class RequestValues:
 
     # Replaces what was collected. The values live as long as the request's octets, and until the next collect().
     cdef int collect(self, const Request* request) except -1
+    # Adds what is no header, under a name of the image that no header can have; the first of a name counts. After
+    # collect(), and the octets must live as long as what that collected.
+    cdef int add_once(
+        self, const uint8_t* name, Py_ssize_t name_length, const uint8_t* octets, Py_ssize_t length
+    ) noexcept
     # NULL: the request has no such header.
     cdef inline HeaderValue* of(self, uint32_t name) noexcept:
         return &self.values[name] if self.values[name].request == self.request_count else NULL

@@ -67,6 +67,21 @@ cdef class RequestValues:
             self.present_count += 1
         return self.join_repeated(request) if has_repeats else 0
 
+    cdef int add_once(
+        self, const uint8_t* name, Py_ssize_t name_length, const uint8_t* octets, Py_ssize_t length
+    ) noexcept:
+        cdef uint32_t number = self.find_name(name, name_length)
+        cdef HeaderValue* value
+        if number == NONE or self.values[number].request == self.request_count:
+            return 0
+        value = &self.values[number]
+        value.request = self.request_count
+        value.octets = octets
+        value.length = length
+        value.repeats = 0
+        value.is_hashed = False
+        return 0
+
     cdef int grow_fields(self, Py_ssize_t count) except -1:
         cdef void* grown = realloc(self.field_names, <size_t>(count + 64) * sizeof(uint32_t))
         if grown == NULL:

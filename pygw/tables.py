@@ -96,7 +96,8 @@ def _add_group(
             if key in numbers:
                 via.setdefault(numbers[key], place)
     attachments = sorted(via.items()) if len(members) > 1 else []
-    return builder.add_group(scopes.of(tuple(sorted(via))), members[0], attachments)
+    has_http = any(key.startswith("HTTPRoute/") for place in members for key in listeners[place].routes)
+    return builder.add_group(scopes.of(tuple(sorted(via))), members[0], attachments, has_http)
 
 
 class _Scopes:
