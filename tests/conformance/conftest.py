@@ -41,9 +41,11 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture(scope="session")
-def api(cluster: Cluster) -> Api:
+def api(cluster: Cluster) -> Iterator[Api]:
     """The API server, as the cluster's admin."""
-    return cluster.api()
+    opened = cluster.api()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")

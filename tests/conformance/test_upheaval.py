@@ -134,7 +134,7 @@ def test_revoked_grant_takes_effect(pygw: Cluster, world: World) -> None:
             metadata = {"name": "far-1", "namespace": far, "labels": labels}
             kept = {name: entry[name] for name in ("apiVersion", "kind", "addressType", "ports", "endpoints")}
             world.api.apply(kept | {"metadata": metadata})
-            permission = grant(far, world.namespace, name="permit")
+            permission = grant(far, world.namespace, grant_name="permit")
             world.api.apply(permission)
             matches = [{"method": {"service": "far"}}]
             world.route(rule(ref("far", namespace=far), matches=matches), name="far")

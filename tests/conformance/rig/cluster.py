@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -140,6 +141,7 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        process.returncode = 0  # it may outlive us: its pid is what we keep, and Popen need not warn
         (self.folder / f"{name}.pid").write_text(str(process.pid))
         return process.pid
 
@@ -208,13 +210,15 @@ class Cluster:
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a process is gone, or ended and not yet waited for."""
+    """Whether a process is gone, or dead and waited for by nobody; reaps it where it is a child of ours."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
     try:
-        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+        state = re.search(r"^State:\s+(\w)[^$]*^Threads:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
     except (FileNotFoundError, ProcessLookupError):
         return True
+    # The first thread is a zombie before the others have let go of the process's ports.
+    return bool(state and state[1] == "Z" and state[2] == "1")
 
 
 def _etcd(folder: Path) -> list[str]:

@@ -45,6 +45,13 @@ class Api:
         self._tls = ssl.create_default_context(cafile=str(authority))
         self._local = threading.local()
 
+    def close(self) -> None:
+        """Close this thread's connection; the next call opens one again."""
+        connection = getattr(self._local, "connection", None)
+        if connection:
+            connection.close()
+        self._local.connection = None
+
     # ===== calls =====
 
     def call(
