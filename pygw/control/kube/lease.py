@@ -207,7 +207,8 @@ def identity() -> str:
         started = Path(f"/proc/{launcher}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         started = f"{random.getrandbits(32):08x}"
-    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{launcher}_{started}"
+    name = os.environ.get("POD_NAME") or os.environ.get("HOSTNAME") or socket.gethostname()
+    return f"{name}_{launcher}_{started}"
 
 
 def _now() -> str:
