@@ -29,7 +29,7 @@ def replicas(cluster: Cluster, api: Api) -> Iterator[dict[str, str]]:
     for name, address in names.items():
         own = ["--bind", address, "--admin", f"{address}:9901", "--workers", "1"]
         shared = [option for one in ADDRESSES for option in ("--gateway-address", one)]
-        cluster.start_process(name, gateway.command(cluster, *own, *shared), {"HOSTNAME": name}, cwd=tools.ROOT)
+        cluster.start_process(name, gateway.command(cluster, *own, *shared), {"POD_NAME": name}, cwd=tools.ROOT)
     yield names
     for name in names:
         cluster.stop(name, timeout=60.0)
