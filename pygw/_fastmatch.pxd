@@ -63,6 +63,8 @@ cdef class RouteTable:
     # Which set of listeners answers at this local address and port (the listener's own port, not the mapped one);
     # -1: none. `address` is the text of the local IP address; Gateways with addresses of their own bind only there.
     cpdef int site(self, str address, int port)
+    # The listener for an :authority or a TLS server name: the first of those that share its hostname; -1: none.
+    cdef int32_t listener_at(self, int site, const uint8_t* authority, Py_ssize_t length) noexcept
     # Fills `found`; returns 0. No Python object is made but for a regex that the cache does not hold.
     cdef int match(self, int site, const Request* request, Found* found) except -1
     # The place in rule.refs of the backendRef whose turn it is (smooth weighted round robin); -1: all weights are 0.

@@ -103,6 +103,20 @@ cdef class RouteTable:
 
     # --- match ---
 
+    cdef int32_t listener_at(self, int site, const uint8_t* authority, Py_ssize_t length) noexcept:
+        cdef Host host
+        cdef HostWalk walk
+        cdef uint32_t number
+        if site < 0 or <uint32_t>site >= self.header.sections[SECTION_SITES].count:
+            return -1
+        read_host(&host, authority, length)
+        walk.scope = (<const SiteRecord*>records(self, SECTION_SITES))[site].scope
+        walk.place = -1
+        number = self.next_host(&walk, &host)
+        if number == NONE:
+            return -1
+        return <int32_t>(<const GroupRecord*>records(self, SECTION_GROUPS) + number).listener
+
     cdef int match(self, int site, const Request* request, Found* found) except -1:
         cdef Question question
         cdef HostWalk walk

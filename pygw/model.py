@@ -131,6 +131,41 @@ class RouteConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate with its chain and private key, checked: they fit, and can be loaded."""
+
+    chain: str  # PEM, the certificate itself first
+    private_key: str = field(repr=False)  # PEM, not encrypted
+    names: tuple[str, ...] = ()  # its DNS names, lower case: which server names it is for
+    algorithm: str = ""  # of its public key, as in "RSA": one of each can serve side by side
+
+
+@dataclass(frozen=True, slots=True)
+class ClientValidation:
+    """Gateway spec.tls.frontend: what client certificates are checked against."""
+
+    ca: str  # PEM, all trust anchors
+    allow_insecure: bool = False  # AllowInsecureFallback: a client without a valid certificate is served too
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """How a listener speaks TLS."""
+
+    certificates: tuple[Certificate, ...]  # never empty; where several fit a server name equally, the first counts
+    validation: ClientValidation | None = None  # None: no client certificate is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class TlsUpstream:
+    """How endpoints of a backend are spoken to over TLS (BackendTLSPolicy)."""
+
+    server_name: str  # sent as SNI; the certificate must be for it, unless there are `names`
+    ca: str = ""  # PEM, all trust anchors; "": the system's
+    names: tuple[tuple[str, str], ...] = ()  # ("DNS" | "URI", value): the certificate must have one of them
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerConfig:
     """One listener that serves. Listeners of one address and port are merged by hostname in `tables`."""
 
@@ -142,6 +177,8 @@ class ListenerConfig:
     addresses: tuple[str, ...] = ()  # where its Gateway binds; empty: the shared addresses (--bind)
     routes: tuple[str, ...] = ()  # RouteConfig.key, sorted
     listener_set: str = ""  # namespace/name of the ListenerSet that it comes from; "": the Gateway itself
+    tls: TlsConfig | None = None  # None: cleartext
+    client_certificate: Certificate | None = None  # its Gateway's own, for backends that are spoken to over TLS
 
     @property
     def key(self) -> str:
@@ -164,6 +201,7 @@ class BackendConfig:
     endpoints: tuple[tuple[str, int], ...] = ()  # (IP address, port), ready ones, sorted
     dns: tuple[tuple[str, int], ...] = ()  # (host name, port) to try in order where there are no EndpointSlices
     protocol: str = "h2c"
+    tls: TlsUpstream | None = None  # None: cleartext
 
 
 @dataclass(frozen=True, slots=True)

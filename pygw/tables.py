@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 
 from pygw.image_builder import ImageBuilder
 from pygw.local_address import canonical_address
-from pygw.model import GatewayConfig, ListenerConfig, RouteConfig
+from pygw.model import GatewayConfig, ListenerConfig, RouteConfig, TlsConfig
+from pygw.tls_snapshot import TlsSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,31 @@ def sites(listeners: Iterable[ListenerConfig]) -> dict[tuple[str, int], dict[str
         for address in dict.fromkeys(map(canonical_address, listener.addresses)) or ("",):
             found.setdefault((address, listener.port), {}).setdefault(listener.hostname, []).append(place)
     return found
+
+
+def compile_tls(config: GatewayConfig) -> TlsSnapshot:
+    """The TLS settings that belong to the image of a configuration."""
+    found: dict[tuple[str, int], dict[str, TlsConfig]] = {}
+    for site, hostnames in sites(config.listeners).items():
+        secured: dict[str, TlsConfig] = {}
+        for hostname, places in hostnames.items():
+            merged = _merge_tls([config.listeners[place] for place in places])
+            if merged is not None:
+                secured[hostname] = merged
+        if secured:
+            found[site] = secured
+    clients = tuple(listener.client_certificate for listener in config.listeners)
+    upstreams = {key: backend.tls for key, backend in config.backends.items() if backend.tls is not None}
+    return TlsSnapshot(found, upstreams, clients if any(clients) else ())
+
+
+def _merge_tls(listeners: list[ListenerConfig]) -> TlsConfig | None:
+    """Listeners with one hostname on one site: they validate clients alike, and each brings its certificates."""
+    configs = [listener.tls for listener in listeners if listener.tls is not None]
+    if not configs:
+        return None
+    certificates = dict.fromkeys(certificate for config in configs for certificate in config.certificates)
+    return TlsConfig(tuple(certificates), configs[0].validation)
 
 
 def _add_group(

@@ -28,6 +28,7 @@ from pygw.listen_sockets import BACKLOG
 from pygw.logs import LineWriter
 from pygw.run_options import RunOptions
 from pygw.settings import Settings
+from pygw.tls_snapshot import TlsSnapshot
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class RelayLike(Protocol):
     def open_calls(self) -> int: ...
     @property
     def open_connections(self) -> int: ...
-    def apply(self, version: int, image: object, backends: Backends) -> None: ...
+    def apply(self, version: int, image: object, backends: Backends, tls: TlsSnapshot | None) -> None: ...
     def update_endpoints(self, backends: Backends) -> None: ...
     def protocol_factory(self, address: str, port: int) -> Callable[[], asyncio.BaseProtocol]: ...
     def start_drain(self) -> None: ...
@@ -202,7 +203,8 @@ class Worker:
         # Private, though nobody writes: kernels before 6.7 refuse shared mappings of write-sealed files. The pages
         # are shared all the same, between all workers.
         image = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
-        self.relay.apply(message["version"], image, _backends(message))
+        tls = TlsSnapshot.from_json(message["tls"]) if message.get("tls") else None
+        self.relay.apply(message["version"], image, _backends(message), tls)
         self._version = message["version"]
         self._listen_to_waiting()
         log.debug("configuration applied", extra={"version": self._version})

@@ -419,7 +419,12 @@ class Controller:
 
 def _same_tables(old: GatewayConfig, new: GatewayConfig) -> bool:
     """Whether the image of one would do for the other: only the endpoints differ, if anything."""
-    return old.listeners == new.listeners and old.routes == new.routes and old.backends.keys() == new.backends.keys()
+    return (
+        old.listeners == new.listeners
+        and old.routes == new.routes
+        and old.backends.keys() == new.backends.keys()
+        and all(old.backends[key].tls == backend.tls for key, backend in new.backends.items())
+    )
 
 
 def _hosts(config: GatewayConfig) -> set[str]:

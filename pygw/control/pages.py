@@ -269,6 +269,8 @@ def redact(value: Any) -> Any:
     if isinstance(value, dict):
         if "name" in value and "value" in value and _SECRET_NAME.search(value["name"]):
             return {**value, "value": REDACTED}
+        if "private_key" in value:
+            value = {**value, "private_key": REDACTED}
         return {key: _redact_headers(inner) if key in ("set", "add") else redact(inner) for key, inner in value.items()}
     return [redact(inner) for inner in value] if isinstance(value, list | tuple) else value
 

@@ -3,7 +3,7 @@
 One change at a time is under way: the next goes out when the worker has acknowledged the last, and says what is
 true then, so a slow worker never falls behind by more than one and nothing queues up.
 
-Messages: to the worker snapshot {version, backends} + image memfd; endpoints {backends}; metrics; endpoint_states;
+Messages: to the worker snapshot {version, backends, tls} + image memfd; endpoints {backends}; metrics; endpoint_states;
 each with a sequence that its ack {sequence, error} repeats. From the worker hello {version} at first.
 """
 
@@ -20,6 +20,8 @@ from typing import Any
 
 from pygw.channel import Channel, ChannelError, Message, sealed_memfd
 from pygw.model import GatewayConfig
+from pygw.tables import compile_tls
+from pygw.tls_snapshot import TlsSnapshot
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class Published:
         self.config = config
         self.backend_keys = backend_keys  # in the order of the image's backend indices
         self.endpoints = endpoints
+        tls = compile_tls(config)
+        self.tls = tls.to_json() if tls != TlsSnapshot() else None
         self.image_size = len(octets)
         self.image_fd = sealed_memfd("pygw-image", octets)
 
@@ -88,7 +92,8 @@ class WorkerLink:
             return
         if published.version not in (self.version, self.refused):
             self._changed_backends.clear()
-            self._change(published, "snapshot", list(published.backend_keys), [published.image_fd])
+            keys = list(published.backend_keys)
+            self._change(published, "snapshot", keys, [published.image_fd], tls=published.tls)
         elif self._changed_backends and published.version == self.version:
             keys = [key for key in published.backend_keys if key in self._changed_backends]
             self._changed_backends.clear()
@@ -114,9 +119,9 @@ class WorkerLink:
             if not future.done():
                 future.set_result(None)
 
-    def _change(self, published: Published, kind: str, keys: list[str], fds: list[int]) -> None:
-        backends = published.backends(keys)
-        self._changing = self._send({"type": kind, "version": published.version, "backends": backends}, fds)
+    def _change(self, published: Published, kind: str, keys: list[str], fds: list[int], **rest: Any) -> None:
+        message = {"type": kind, "version": published.version, "backends": published.backends(keys), **rest}
+        self._changing = self._send(message, fds)
 
     def _send(self, message: Message, fds: list[int]) -> int:
         self._sequence += 1

@@ -9,6 +9,7 @@ cdef class Backend:
         Context context
         readonly str key                     # "namespace/name:port"
         readonly list endpoints
+        public object tls                    # tls.UpstreamTls of its endpoints; None: cleartext
         Py_ssize_t turn
 
     # The endpoint of the next call; None: there is none. `but`: one that was tried already.

@@ -523,12 +523,17 @@ cdef int fail_text(Call* call, int grpc_status, const char* message, const char*
 cdef const char* NOT_GRPC = (
     "This is a gRPC gateway: it serves gRPC calls over HTTP/2 (POST, content-type: application/grpc).\n"
 )
+cdef const char* MISDIRECTED = (
+    "The :authority of this request belongs to another listener than the TLS server name of its connection.\n"
+)
 cdef const char* NOT_POST = "gRPC calls use the POST method of HTTP/2; this request used another one.\n"
 
 
 cdef int call_refused(Call* call) except -1:
     cdef Peer downstream = down_peer(call)
-    cdef const char* text = NOT_POST if call.http_status == 405 else NOT_GRPC
+    cdef const char* text = (
+        MISDIRECTED if call.http_status == 421 else NOT_POST if call.http_status == 405 else NOT_GRPC
+    )
     cdef int status = call.http_status
     cdef bint head_only = call.flags & CALL_HEAD
     cdef Stream* down

@@ -112,6 +112,7 @@ cdef enum Limit:                 # pygw_limit_hits_total{limit}; the names are t
     LIMIT_PENDING_TIMEOUT
     LIMIT_MAX_UPSTREAM_CONNECTIONS
     LIMIT_CONNECT_TIMEOUT
+    LIMIT_MAX_HANDSHAKES
     LIMIT_FLOOD                  # a budget of http2/limits ended the connection (ENHANCE_YOUR_CALM)
     LIMIT_COUNT
 
@@ -122,6 +123,9 @@ cdef struct RelayCounters:       # one to a worker, zeroed; int64_t are gauges
     uint64_t downstream_connection_errors    # ended by GOAWAY for what the peer did wrong
     uint64_t downstream_http1                # answered that HTTP/2 is needed
     uint64_t downstream_proxy_errors         # closed for a malformed or missing PROXY header
+    uint64_t downstream_tls_handshakes       # done
+    uint64_t downstream_tls_errors           # handshakes and sessions that failed
+    uint64_t downstream_misdirected          # requests answered with 421
     uint64_t downstream_streams
     int64_t downstream_streams_open
     uint64_t downstream_received_octets
@@ -132,6 +136,7 @@ cdef struct RelayCounters:       # one to a worker, zeroed; int64_t are gauges
     # ===== connections to endpoints =====
     uint64_t upstream_connects               # begun
     uint64_t upstream_connect_failures
+    uint64_t upstream_tls_errors
     int64_t upstream_connections_open
     uint64_t upstream_connection_errors
     uint64_t upstream_streams

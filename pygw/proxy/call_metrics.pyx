@@ -273,7 +273,7 @@ cdef int collect_series(const CallSeries* series, list counters, list histograms
 LIMITS = (
     "max_concurrent_streams", "max_header_list_size", "handshake_timeout", "keepalive_timeout", "max_connection_idle",
     "max_connection_age", "max_connection_age_grace", "pending_calls", "pending_timeout", "max_upstream_connections",
-    "connect_timeout", "flood",
+    "connect_timeout", "max_handshakes", "flood",
 )
 
 
@@ -284,6 +284,9 @@ cdef list relay_counters(const RelayCounters* counters):
         ["pygw_downstream_connection_errors_total", {}, counters.downstream_connection_errors],
         ["pygw_downstream_http1_total", {}, counters.downstream_http1],
         ["pygw_downstream_proxy_errors_total", {}, counters.downstream_proxy_errors],
+        ["pygw_downstream_tls_handshakes_total", {}, counters.downstream_tls_handshakes],
+        ["pygw_downstream_tls_errors_total", {}, counters.downstream_tls_errors],
+        ["pygw_downstream_misdirected_total", {}, counters.downstream_misdirected],
         ["pygw_downstream_streams_opened_total", {}, counters.downstream_streams],
         ["pygw_downstream_streams", {}, counters.downstream_streams_open],
         ["pygw_downstream_received_bytes_total", {}, counters.downstream_received_octets],
@@ -293,6 +296,7 @@ cdef list relay_counters(const RelayCounters* counters):
         ["pygw_downstream_malformed_total", {}, counters.downstream_malformed],
         ["pygw_upstream_connects_total", {}, counters.upstream_connects],
         ["pygw_upstream_connect_failures_total", {}, counters.upstream_connect_failures],
+        ["pygw_upstream_tls_errors_total", {}, counters.upstream_tls_errors],
         ["pygw_upstream_connections", {}, counters.upstream_connections_open],
         ["pygw_upstream_connection_errors_total", {}, counters.upstream_connection_errors],
         ["pygw_upstream_streams_opened_total", {}, counters.upstream_streams],
@@ -334,6 +338,11 @@ HELP = {
     "pygw_downstream_connection_errors_total": ("counter", "Client connections ended for what the client did wrong."),
     "pygw_downstream_http1_total": ("counter", "Client connections that spoke HTTP/1 and were told to use HTTP/2."),
     "pygw_downstream_proxy_errors_total": ("counter", "Connections closed for a malformed or missing PROXY header."),
+    "pygw_downstream_tls_handshakes_total": ("counter", "TLS handshakes with clients that were finished."),
+    "pygw_downstream_tls_errors_total": (
+        "counter", "TLS handshakes and sessions with clients that failed; --log-level debug says why."),
+    "pygw_downstream_misdirected_total": (
+        "counter", "Requests answered with 421: their :authority belongs to another listener than the TLS server name."),
     "pygw_downstream_streams_opened_total": ("counter", "Streams that clients opened."),
     "pygw_downstream_streams": ("gauge", "Streams of clients open."),
     "pygw_downstream_received_bytes_total": ("counter", "Received from clients, all of HTTP/2 included."),
@@ -343,6 +352,8 @@ HELP = {
     "pygw_downstream_malformed_total": ("counter", "Requests reset because RFC 9113 section 8 calls them malformed."),
     "pygw_upstream_connects_total": ("counter", "Connections to endpoints begun."),
     "pygw_upstream_connect_failures_total": ("counter", "Connections to endpoints that did not come about."),
+    "pygw_upstream_tls_errors_total": (
+        "counter", "TLS handshakes and sessions with endpoints that failed, certificates that are not trusted included."),
     "pygw_upstream_connections": ("gauge", "Connections to endpoints open."),
     "pygw_upstream_connection_errors_total": ("counter", "Connections ended for what the endpoint did wrong."),
     "pygw_upstream_streams_opened_total": ("counter", "Streams opened to endpoints: attempts of calls and mirrors."),

@@ -72,6 +72,7 @@ cdef class Context(TimerWheel):
         double upstream_idle
         double pending_timeout
         double unserved_wait
+        Py_ssize_t max_handshakes
         Py_ssize_t pending_calls
         Py_ssize_t max_upstream_connections
         Py_ssize_t max_mirror_calls

@@ -59,6 +59,7 @@ cdef class Context(TimerWheel):
         self.upstream_idle = settings.upstream_idle
         self.pending_timeout = settings.pending_timeout
         self.unserved_wait = settings.unserved_wait
+        self.max_handshakes = settings.max_handshakes
         self.pending_calls = settings.pending_calls
         self.max_upstream_connections = settings.max_upstream_connections
         self.max_mirror_calls = settings.max_mirror_calls

@@ -1,4 +1,4 @@
-"""Opens connections to endpoints: TCP connect, then the peer's SETTINGS, each within its time. No calls."""
+"""Opens connections to endpoints: TCP connect, then TLS and the peer's SETTINGS, each within its time. No calls."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Dialer:
             self._context.count_connect_timeout()
             endpoint.dial_failed(f"no TCP connection within {timeout:g} s (connect_timeout)")
             return
-        except OSError as error:
-            endpoint.dial_failed(error.strerror or str(error))
+        except (OSError, ValueError) as error:  # ValueError, ssl.SSLError: our certificate, or a bad server name
+            endpoint.dial_failed(getattr(error, "strerror", None) or str(error))
             return
         # The wheel ends a handshake that takes too long (handshake_timeout), so this always ends.
         upstream = await settled

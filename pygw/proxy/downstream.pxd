@@ -2,7 +2,6 @@
 
 from libc.stdint cimport int64_t, uint8_t
 from .._fastmatch cimport BackendRefRecord, Found, ListRef, RouteTable, RuleRecord
-from ..http2.buffer cimport Buffer
 from ..http2.message cimport RequestHead
 from ..http2.stream cimport Stream
 from ..field cimport Field
@@ -10,27 +9,14 @@ from .backend cimport Backend
 from .call_metrics cimport CallSeries
 from .call_record cimport Call
 from .client_address cimport TrustedProxies
+from .client_peer cimport ClientPeer
 from .endpoint cimport Endpoint
-from .peer cimport Peer
 from .request_section cimport Client
 from .snapshot cimport Snapshot
 from .timer_wheel cimport Timer
 
-cdef class Gate:
-    """What the client connections of one Relay share: where new calls go."""
+cdef class Downstream(ClientPeer):
     cdef:
-        Snapshot snapshot            # the present one; None: nothing to serve yet
-        object trusted               # TrustedProxies
-        object proxy_senders         # TrustedProxies: who must send a PROXY header; None: nobody
-        set connections
-
-cdef class Downstream(Peer):
-    cdef:
-        Gate gate
-        readonly str site_address    # the site's local address; where the listener binds all, the connection's own
-        readonly int site_port
-        Snapshot site_snapshot       # the one that `site` belongs to
-        int site
         Client client
         # The series of the last call: most calls of a connection are like the one before.
         CallSeries* last_series
@@ -40,13 +26,10 @@ cdef class Downstream(Peer):
         bint awaits_proxy_header
         bint is_leaving              # GOAWAY announced: age or drain
         bint is_final                # the second GOAWAY was sent
-        Buffer early                 # octets before the PROXY header was whole
 
     cdef int set_client(self, bytes address) except -1
     cdef bint is_from(self, TrustedProxies networks) except -1
     cdef int arm_idle(self) except -1
-    # The site of this connection in `snapshot`, looked up once for each snapshot.
-    cdef int current_site(self, Snapshot snapshot) except? -2
     # ===== from a request to a Call, or to the gateway's own answer =====
     cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1
     cdef int refuse_http(self, Stream* stream, int status, RequestHead* head, bint end_stream) except -1

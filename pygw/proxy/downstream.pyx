@@ -9,7 +9,7 @@ from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Reques
 from ..field cimport TOKEN_AUTHORITY, TOKEN_METHOD, TOKEN_PATH, TOKEN_USER_AGENT, TOKEN_X_FORWARDED_FOR, Field, FieldMemo
 from ..http2.buffer cimport Buffer, buffer_append, buffer_free
 from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
-from ..http2.constants cimport ENHANCE_YOUR_CALM
+from ..http2.constants cimport ENHANCE_YOUR_CALM, REFUSED_STREAM
 from ..http2.message cimport RequestHead
 from ..http2.stream cimport Stream, copy_fields
 from .access_log cimport ENDED_BY_GATEWAY
@@ -46,6 +46,7 @@ from .call_record cimport (
     Call,
 )
 from .client_address cimport ADDRESS_TEXT_MAX, FORWARDED_FOR_MAX, Address, TrustedProxies, format_address, parse_address
+from .client_peer cimport Admission, ADMITTED, MISDIRECTED, ClientPeer, Gate, looks_like_http1
 from .context cimport TIMER_AGE, TIMER_DEADLINE, TIMER_GRACE, TIMER_UNSERVED, Context
 from .endpoint cimport Endpoint
 from .grpc_wire cimport parse_timeout
@@ -65,15 +66,7 @@ cdef const char* NEED_HTTP2 = (
 )
 
 
-cdef class Gate:
-
-    def __cinit__(self, trusted, proxy_senders):
-        self.trusted = trusted
-        self.proxy_senders = proxy_senders
-        self.connections = set()
-
-
-cdef class Downstream(Peer):
+cdef class Downstream(ClientPeer):
 
     def __init__(self, Context context, Gate gate, str site_address, int site_port):
         Connection.__init__(self, context.downstream_options, context.pool)
@@ -93,7 +86,8 @@ cdef class Downstream(Peer):
         if self.site_address in ("", "0.0.0.0", "::"):
             local = transport.get_extra_info("sockname")
             self.site_address = local[0].split("%")[0] if local else ""
-        Peer.connection_made(self, transport)
+        ClientPeer.connection_made(self, transport)
+        self.client.is_tls = self.is_sealed
         self.set_client(self.address)
         self.awaits_proxy_header = self.gate.proxy_senders is not None and self.is_from(self.gate.proxy_senders)
         self.age_timer.owner = <void*>self
@@ -132,14 +126,14 @@ cdef class Downstream(Peer):
         self.context.counters.downstream_connections_open -= 1
         self.gate.connections.discard(self)
         self.context.disarm(&self.age_timer)
-        buffer_free(&self.early)
-        Peer.connection_lost(self, exception)
+        ClientPeer.connection_lost(self, exception)
 
     cdef int on_octets(self, const uint8_t* data, Py_ssize_t length) except -1:
         cdef ProxyHeader header
+        cdef Buffer rest
         cdef int used
         if not self.awaits_proxy_header:
-            self.receive(data, length)
+            self.take(data, length)
             if self.refused_streams > 0:
                 self.context.counters.limit_hits[<int>LIMIT_MAX_CONCURRENT_STREAMS] += self.refused_streams
                 self.refused_streams = 0
@@ -156,9 +150,12 @@ cdef class Downstream(Peer):
         self.awaits_proxy_header = False
         if header.source_text_length > 0:
             self.set_client(header.source_text[:header.source_text_length])
-        self.receive(self.early.data + used, self.early.length - used)
-        buffer_free(&self.early)
-        return 0
+        rest = self.early
+        memset(&self.early, 0, sizeof(Buffer))
+        try:
+            return self.take(rest.data + used, rest.length - used)
+        finally:
+            buffer_free(&rest)
 
     cdef int on_bad_preface(self, const uint8_t* data, Py_ssize_t length) except -1:
         # HTTP/1.x asks in words; anything else (TLS on a cleartext port, noise) is closed without an answer.
@@ -230,21 +227,29 @@ cdef class Downstream(Peer):
 
     cdef int current_site(self, Snapshot snapshot) except? -2:
         if self.site_snapshot is not snapshot:
-            self.site = snapshot.table.site(self.site_address, self.site_port)
-            self.site_snapshot = snapshot
             self.last_series = NULL
-        return self.site
+        return ClientPeer.current_site(self, snapshot)
 
     cdef int on_request(self, Stream* stream, RequestHead* head, Field* fields, Py_ssize_t count,
                         bint end_stream, bint too_large) except -1:
         cdef Snapshot snapshot = self.gate.snapshot
         cdef Request request
         cdef Found found
+        cdef Admission admission
         cdef int site
         self.context.counters.downstream_streams += 1
         if too_large:
             self.context.counters.limit_hits[<int>LIMIT_MAX_HEADER_LIST_SIZE] += 1
             return self.refuse(stream, 8, "request headers are larger than max_header_list_size")
+        if snapshot is not None:
+            admission = self.admission(snapshot, head)
+            if admission == MISDIRECTED:
+                return self.refuse_http(stream, 421, head, end_stream)
+            if admission != ADMITTED:
+                # Safe to send again (RFC 9113 §8.7), on a connection that is admitted as things are now.
+                self.reset_stream(stream, REFUSED_STREAM)
+                self.finish()
+                return 0
         if not head.is_grpc:
             return self.refuse_http(stream, 415, head, end_stream)
         if not is_method(head.method, "POST"):
@@ -402,7 +407,7 @@ cdef class Downstream(Peer):
                 return self.answer(stream, snapshot, found, ref, head, 13, "malformed grpc-timeout")
             if timeout == 0:
                 return self.answer(stream, snapshot, found, ref, head, 4, "deadline exceeded")
-        backend = <Backend>snapshot.backends[ref.backend]
+        backend = <Backend>snapshot.backends_of(found.listener)[ref.backend]
         endpoint = backend.next_endpoint()
         call = self.make_call(stream, snapshot, found, ref, head)
         if end_stream:
@@ -455,7 +460,7 @@ cdef class Downstream(Peer):
         for i in range(list.count):
             if not snapshot.mirror_due(list.first + i, mirrors[i].numerator, mirrors[i].denominator):
                 continue
-            backend = <Backend>snapshot.backends[mirrors[i].backend]
+            backend = <Backend>snapshot.backends_of(primary.listener)[mirrors[i].backend]
             endpoint = backend.next_endpoint()
             if endpoint is None or context.mirror_count >= context.max_mirror_calls:
                 context.counters.mirrors_failed += 1
@@ -539,14 +544,3 @@ cdef class Downstream(Peer):
 cdef inline bint is_method(const Field* method, const char* name) noexcept:
     cdef size_t length = strlen(name)
     return method.value_length == length and memcmp(method.value, name, length) == 0
-
-
-# Does it begin like an HTTP/1.x request line ("GET / HTTP/1.1")?
-cdef bint looks_like_http1(const uint8_t* data, Py_ssize_t length) noexcept:
-    cdef Py_ssize_t i
-    for i in range(length - 8):
-        if data[i] == b"\r" or data[i] == b"\n":
-            return False
-        if memcmp(data + i, b" HTTP/1.", 8) == 0:
-            return True
-    return False

@@ -1,6 +1,6 @@
 # endpoint.pxd: one address of a backend: its connections, the calls that wait for one, its health. No routes.
 #
-# One Endpoint per address, port and protocol in a worker, shared by all Backends that list it. Calls go to the
+# One Endpoint per address, port and TLS setting in a worker, shared by all Backends that list it. Calls go to the
 # first connection that takes another stream, so that they batch; another connection is opened only when all
 # are at the peer's MAX_CONCURRENT_STREAMS.
 
@@ -15,6 +15,7 @@ cdef class Endpoint:
         readonly str host                    # IP address
         readonly int port
         readonly bytes label                 # "address:port"
+        readonly object tls                  # tls.UpstreamTls; None: cleartext
         object dialer                        # opens connections: dial(endpoint)
         list upstreams                       # ready Peers, oldest first
         readonly Py_ssize_t dialing          # connections being opened

@@ -17,12 +17,13 @@ cdef enum:
 
 cdef class Endpoint:
 
-    def __cinit__(self, Context context, str host, int port, dialer):
+    def __cinit__(self, Context context, str host, int port, dialer, tls=None):
         self.context = context
         self.host = host
         self.port = port
         self.label = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
         self.dialer = dialer
+        self.tls = tls
         self.upstreams = []
         self.load.label = self.label
         self.load.label_length = len(self.label)

@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from ..http2.connection cimport Connection
 from .context cimport Context
 from .timer_wheel cimport Timer
+from .tls_stream cimport TlsStream
 
 cdef class Peer(Connection):
     cdef:
@@ -15,6 +16,8 @@ cdef class Peer(Connection):
         object write                         # transport.write
         bint is_dirty
         bint closing                         # close the transport once `out` is written
+        bint is_sealed                       # TLS is spoken on it, from the first octet on
+        TlsStream tls                        # None: cleartext, or TLS that has not begun
         bint ping_open                       # our keepalive PING is not answered yet
         uint64_t last_read_us
         uint64_t replenished_us              # when the flood budgets got their share last
@@ -23,9 +26,18 @@ cdef class Peer(Connection):
         readonly bytes address               # text of the other end's IP address
 
     # ===== for subclasses =====
-    cdef int on_octets(self, const uint8_t* data, Py_ssize_t length) except -1   # default: receive()
+    cdef int on_octets(self, const uint8_t* data, Py_ssize_t length) except -1   # default: take()
+    # Octets of the transport, what stands before TLS and HTTP/2 already taken off.
+    cdef int take(self, const uint8_t* data, Py_ssize_t length) except -1
+    # The TLS handshake is done. Returns why that is not good enough; None: it is.
+    cdef str on_secured(self)
+    # TLS went wrong; `text` says how. The connection closes.
+    cdef int on_tls_failed(self, str text) except -1
     cdef int on_idle(self) except -1                 # the idle timer fired
     cdef double keepalive_seconds(self) noexcept     # 0: none
     cdef int mark_dirty(self) except -1
+    # The client end's first step, or the server end's after the ClientHello was chosen for.
+    cdef int shake_hands(self) except -1
+    cdef bytes sealed_output(self)
     # Writes what is in `out`, then closes.
     cdef int close_after_flush(self) except -1

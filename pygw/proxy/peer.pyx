@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import ssl
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -13,6 +14,7 @@ from .context cimport (
     Context,
 )
 from .call_metrics cimport LIMIT_HANDSHAKE_TIMEOUT, LIMIT_KEEPALIVE_TIMEOUT
+from .tls_stream cimport TlsStream
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ cdef class Peer(Connection):
         self.is_dirty = False
         if self.write is None:
             return
-        data = self.take_output()
+        data = self.sealed_output() if self.is_sealed else self.take_output()
         if data:
             self.write(data)
         if self.closing and self.transport is not None:
@@ -114,12 +116,66 @@ cdef class Peer(Connection):
         return self.mark_dirty()
 
     cdef int on_octets(self, const uint8_t* data, Py_ssize_t length) except -1:
-        return self.receive(data, length)
+        return self.take(data, length)
 
     cdef int on_output(self) except -1:
         return self.mark_dirty()
 
     cdef int on_failed(self) except -1:
+        return self.close_after_flush()
+
+    # ===== TLS =====
+
+    cdef int take(self, const uint8_t* data, Py_ssize_t length) except -1:
+        cdef TlsStream tls = self.tls
+        cdef Py_ssize_t got = 1
+        if not self.is_sealed:
+            return self.receive(data, length)
+        if tls is None or self.failed:
+            return 0
+        tls.feed(data, length)
+        if not tls.is_open:
+            self.shake_hands()
+        try:
+            # The shared buffer is free again: what it held is in the session. A record at a time.
+            while tls.is_open and got > 0 and not self.failed:
+                got = tls.read(self.context.view)
+                if got > 0:
+                    self.receive(self.context.octets, got)
+        except ssl.SSLError as error:
+            return self.on_tls_failed(tls_reason(error))
+        if tls.has_sealed():
+            self.mark_dirty()
+        return self.close_after_flush() if got == -2 else 0
+
+    cdef int shake_hands(self) except -1:
+        cdef TlsStream tls = self.tls
+        try:
+            if not tls.shake_hands():
+                return self.mark_dirty()
+        except ssl.SSLError as error:
+            return self.on_tls_failed(tls_reason(error))
+        # What HTTP/2 has written until now goes out with the end of the handshake.
+        self.mark_dirty()
+        fault = self.on_secured()
+        return 0 if fault is None else self.on_tls_failed(fault)
+
+    cdef bytes sealed_output(self):
+        cdef TlsStream tls = self.tls
+        cdef bytes data
+        if tls is None:
+            return b""
+        if not tls.is_open:
+            return tls.seal(b"")
+        data = tls.seal(self.take_output())
+        return data + tls.seal_end() if self.closing else data
+
+    cdef str on_secured(self):
+        return None
+
+    cdef int on_tls_failed(self, str text) except -1:
+        if not self.failed:
+            self.fail(0, "TLS failed")
         return self.close_after_flush()
 
     # ===== timers =====
@@ -181,3 +237,10 @@ cdef class Peer(Connection):
 
     cdef double keepalive_seconds(self) noexcept:
         return 0
+
+
+cdef str tls_reason(error):
+    """What an ssl.SSLError says, without the place in OpenSSL's source."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {error.verify_message}"
+    return (error.reason or str(error)).lower().replace("_", " ")

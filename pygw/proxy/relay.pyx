@@ -14,9 +14,11 @@ from .call_record cimport Call
 from .client_address cimport TrustedProxies
 from .context cimport TIMER_DEADLINE, TIMER_UNSERVED, Context
 from .dialer import Dialer
-from .downstream cimport Downstream, Gate
+from .client_peer cimport Gate
+from .downstream cimport Downstream
 from .endpoint cimport Endpoint
 from .snapshot cimport Snapshot
+from .tls import TlsSites
 from .access_log cimport AccessLog
 
 logger = logging.getLogger(__name__)
@@ -28,8 +30,9 @@ cdef class Relay:
         Gate gate
         object loop
         object dialer
-        dict endpoints               # (address, port) -> Endpoint
-        dict backends                # key -> Backend, those of the present snapshot
+        dict endpoints               # (address, port, tls) -> Endpoint
+        dict backends                # key -> {client certificate: Backend}, those of the present snapshot
+        object tls                   # TlsSites of the present snapshot; None: all is cleartext
         int worker
 
     def __init__(self, loop, settings, int worker, trusted_proxies=(), proxy_protocol_from=(), access_log=None):
@@ -50,36 +53,58 @@ cdef class Relay:
 
     # ===== configuration =====
 
-    def apply(self, long version, image, backends):
-        """Serve a new image from the next call on; raises ValueError, and keeps the old one, if it is not one."""
+    def apply(self, long version, image, backends, tls=None):
+        """Serve a new image from the next call on; raises ValueError, and keeps the old one, if it is not one.
+
+        `tls` is the TlsSnapshot that belongs to it; None: all is cleartext.
+        """
         cdef Snapshot before = self.gate.snapshot
         cdef RouteTable table = RouteTable(
             image, before.table if before is not None else None, self.worker * 7919,
             self.context.settings.regex_cache,
         )
-        cdef dict kept = {}
-        cdef list ordered = []
-        for key, addresses in backends:
-            backend = kept.get(key)
-            if backend is None:
-                backend = self.backends.get(key)
-                if backend is None:
-                    backend = Backend(self.context, key)
-                kept[key] = backend
-            self.set_endpoints(backend, addresses)
-            ordered.append(backend)
-        gone = [backend for key, backend in self.backends.items() if key not in kept]
-        self.backends = kept
-        self.gate.snapshot = Snapshot(version, table, ordered, table.mirror_count())
-        for backend in gone:
-            backend.update([])
+        cdef dict before_backends = self.backends
+        cdef list by_listener = None
+        cdef dict secured = None
+        cdef dict variants
+        self.tls = None if tls is None else TlsSites(tls, self.tls)
+        self.backends = {}
+        backends = list(backends)
+        lists = {None: self.choose_backends(backends, before_backends, None)}
+        if tls is not None:
+            for certificate in tls.client_certificates:
+                if certificate not in lists:
+                    lists[certificate] = self.choose_backends(backends, before_backends, certificate)
+            if len(lists) > 1:
+                by_listener = [lists[certificate] for certificate in tls.client_certificates]
+            secured = {table.site(address, port): self.tls.site(address, port) for address, port in tls.sites}
+        self.gate.snapshot = Snapshot(version, table, lists[None], table.mirror_count(), by_listener, secured)
+        for key, variants in before_backends.items():
+            for certificate, backend in variants.items():
+                if self.backends.get(key, {}).get(certificate) is not backend:
+                    backend.update([])
         self.forget_endpoints()
+
+    def choose_backends(self, backends, dict before, certificate):
+        """The Backends in the order of the image as Gateways with this client certificate reach them."""
+        chosen = []
+        for key, addresses in backends:
+            tls = None if self.tls is None else self.tls.upstream(key, certificate)
+            shown = None if tls is None else certificate     # in cleartext, none is shown
+            variants = self.backends.setdefault(key, {})
+            backend = variants.get(shown)
+            if backend is None:
+                backend = before.get(key, {}).get(shown) or Backend(self.context, key)
+                variants[shown] = backend
+                backend.tls = tls
+                self.set_endpoints(backend, addresses)
+            chosen.append(backend)
+        return chosen
 
     def update_endpoints(self, backends):
         """New endpoints of some backends of the present image; names that it has not are ignored."""
         for key, addresses in backends:
-            backend = self.backends.get(key)
-            if backend is not None:
+            for backend in self.backends.get(key, {}).values():
                 self.set_endpoints(backend, addresses)
         self.forget_endpoints()
 
@@ -87,10 +112,10 @@ cdef class Relay:
         """Give a backend its endpoints, keeping those that exist and so their connections."""
         cdef list chosen = []
         for host, port in addresses:
-            key = (host, port)
+            key = (host, port, backend.tls)
             endpoint = self.endpoints.get(key)
             if endpoint is None:
-                endpoint = self.endpoints[key] = Endpoint(self.context, host, port, self.dialer)
+                endpoint = self.endpoints[key] = Endpoint(self.context, host, port, self.dialer, backend.tls)
             chosen.append(endpoint)
         if chosen != backend.endpoints:
             backend.update(chosen)
@@ -206,7 +231,8 @@ cdef class Relay:
                     "connections": len(endpoint.connections),
                     "failures": endpoint.failures,
                 }
+                for backend in variants.values()
                 for endpoint in backend.endpoints
             ]
-            for key, backend in self.backends.items()
+            for key, variants in self.backends.items()
         }

@@ -7,10 +7,14 @@ from .._fastmatch cimport RouteTable
 
 cdef class Snapshot:
 
-    def __cinit__(self, long version, RouteTable table, list backends, Py_ssize_t mirrors):
+    def __cinit__(
+        self, long version, RouteTable table, list backends, Py_ssize_t mirrors, list by_listener=None, dict secured=None
+    ):
         self.version = version
         self.table = table
         self.backends = backends
+        self.by_listener = by_listener
+        self.secured = secured
         self.mirror_count = mirrors
         self.mirror_debt = <double*>calloc(<size_t>mirrors + 1, sizeof(double))
         if self.mirror_debt == NULL:

@@ -11,6 +11,7 @@ cdef class Upstream(Peer):
         readonly bytes failure       # why it went before it was ready
         object on_settled            # called once: it is ready, or it is gone
 
+    cdef int explain(self, str text) except -1
     cdef int unlist(self) except -1      # the Endpoint gives it no more calls
     cdef int tell_dialer(self) except -1
     cdef int arm_idle(self) except -1

@@ -20,6 +20,7 @@ from .call_record cimport Call
 from .context cimport Context
 from .endpoint cimport Endpoint
 from .peer cimport Peer
+from .tls_stream cimport TlsStream
 
 
 cdef class Upstream(Peer):
@@ -29,11 +30,17 @@ cdef class Upstream(Peer):
         self.context = context
         self.endpoint = endpoint
         self.on_settled = on_settled
+        if endpoint.tls is not None:
+            self.is_sealed = True
+            # Raises ssl.SSLError, which the Dialer reports, where our own certificate cannot be loaded.
+            self.tls = TlsStream(endpoint.tls.context, False, endpoint.tls.server_name)
 
     def connection_made(self, transport):
         """The TCP connection stands."""
         self.context.counters.upstream_connections_open += 1
         Peer.connection_made(self, transport)
+        if self.is_sealed:
+            self.shake_hands()
 
     def connection_lost(self, exception):
         """The transport is gone: calls on it end, calls that wait get another connection."""
@@ -70,6 +77,23 @@ cdef class Upstream(Peer):
 
     cdef double keepalive_seconds(self) noexcept:
         return self.context.upstream_keepalive_time
+
+    # ===== TLS =====
+
+    cdef str on_secured(self):
+        fault = self.endpoint.tls.fault(self.tls.session)
+        return fault if fault else None
+
+    cdef int on_tls_failed(self, str text) except -1:
+        self.context.counters.upstream_tls_errors += 1
+        self.explain(f"TLS: {text}")
+        return Peer.on_tls_failed(self, text)
+
+    # The first reason why it went is the one to tell.
+    cdef int explain(self, str text) except -1:
+        if self.failure is None and not self.is_ready:
+            self.failure = text.encode()
+        return 0
 
     # ===== hooks of the connection =====
 

@@ -63,6 +63,7 @@ class Backend:
         services: Iterable[Service] = SERVICES,
         options: Sequence[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self.name = name
         self.calls: list[SeenCall] = []
@@ -81,7 +82,11 @@ class Backend:
         status.set(name, health_pb2.HealthCheckResponse.SERVING)  # a health check for a backend's name tells it apart
         health_pb2_grpc.add_HealthServicer_to_server(status, self._server)
         self._server.add_generic_rpc_handlers([_AnyMethod(self)])
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        target = f"127.0.0.1:{port}"
+        if credentials is None:
+            self.port = self._server.add_insecure_port(target)
+        else:
+            self.port = self._server.add_secure_port(target, credentials)
         self.reply_class = message_class(pool_of([GREETER]), GREETER, GREETER.reply)
 
     def __enter__(self) -> Backend:

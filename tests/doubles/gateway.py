@@ -169,9 +169,16 @@ class Gateway:
             self.process.stdout.close()
 
     def channel(
-        self, authority: str | None = "grpc.example.com", options: Sequence[tuple[str, Any]] = ()
+        self,
+        authority: str | None = "grpc.example.com",
+        options: Sequence[tuple[str, Any]] = (),
+        credentials: grpc.ChannelCredentials | None = None,
+        server_name: str | None = None,
     ) -> grpc.Channel:
-        """A channel of its own connection. Messages of any size; nothing is retried in secret."""
+        """A channel of its own connection. Messages of any size; nothing is retried in secret.
+
+        With `credentials` over TLS; `server_name` is then what it asks for (SNI), the authority if not given.
+        """
         defaults: list[tuple[str, Any]] = [
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_retries", 0),
@@ -180,7 +187,11 @@ class Gateway:
         ]
         if authority is not None:
             defaults.append(("grpc.default_authority", authority))
-        return grpc.insecure_channel(f"127.0.0.1:{self.port}", options=[*defaults, *options])
+        target = f"127.0.0.1:{self.port}"
+        if credentials is None:
+            return grpc.insecure_channel(target, options=[*defaults, *options])
+        defaults.append(("grpc.ssl_target_name_override", server_name or authority))
+        return grpc.secure_channel(target, credentials, options=[*defaults, *options])
 
     # ===== own =====
 

@@ -52,7 +52,7 @@ class FakeRelay:
     def open_connections(self) -> int:
         return len(self.connections)
 
-    def apply(self, version: int, image: Any, backends: worker.Backends) -> None:
+    def apply(self, version: int, image: Any, backends: worker.Backends, tls: object = None) -> None:
         if len(image) < 4:
             raise ValueError("not an image")
         self.version, self.image, self.backends = version, image, dict(backends)

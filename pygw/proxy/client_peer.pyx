@@ -1,0 +1,185 @@
+# client_peer.pyx: a client's connection up to HTTP/2. See client_peer.pxd.
+
+import logging
+import ssl
+
+from libc.stdint cimport int32_t, uint8_t
+from libc.string cimport memcmp
+
+from ..http2.buffer cimport buffer_append, buffer_free
+from ..http2.message cimport RequestHead
+from .call_metrics cimport LIMIT_MAX_HANDSHAKES
+from .client_hello cimport (
+    CLIENT_HELLO_MAX,
+    HELLO_INCOMPLETE,
+    HELLO_NOT_TLS,
+    HELLO_WHOLE,
+    ClientHello,
+    parse_client_hello,
+)
+from .peer cimport Peer
+from .snapshot cimport Snapshot
+from .tls_stream cimport TlsStream
+
+from .tls import find_listener
+
+logger = logging.getLogger(__name__)
+
+cdef const char* NEED_TLS = (
+    "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    "content-length: 63\r\nconnection: close\r\n\r\n"
+    "This port serves gRPC over TLS, and got a request in cleartext.\n"
+)
+
+# Alerts (RFC 8446 §6.2), each a whole record: they come before there is a session.
+cdef bytes ALERT_DECODE_ERROR = b"\x15\x03\x03\x00\x02\x02\x32"
+cdef bytes ALERT_INTERNAL_ERROR = b"\x15\x03\x03\x00\x02\x02\x50"
+cdef bytes ALERT_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
+cdef bytes ALERT_NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
+
+
+cdef class Gate:
+
+    def __cinit__(self, trusted, proxy_senders):
+        self.trusted = trusted
+        self.proxy_senders = proxy_senders
+        self.connections = set()
+
+
+cdef class ClientPeer(Peer):
+
+    def connection_made(self, transport):
+        """A client has connected; `site_address` and `site_port` are known."""
+        cdef Snapshot snapshot = self.gate.snapshot
+        if snapshot is not None and snapshot.secured_at(self.current_site(snapshot)) is not None:
+            self.is_sealed = self.awaits_hello = self.is_shaking = True
+            self.is_stale = False        # it is what this site wants: there was nothing to compare it with yet
+            self.gate.handshakes += 1
+        Peer.connection_made(self, transport)
+        if self.is_shaking and self.gate.handshakes > self.context.max_handshakes:
+            self.context.counters.limit_hits[<int>LIMIT_MAX_HANDSHAKES] += 1
+            self.abort()
+
+    def connection_lost(self, exception):
+        """The client is gone."""
+        self.end_shaking()
+        buffer_free(&self.early)
+        Peer.connection_lost(self, exception)
+
+    cdef int current_site(self, Snapshot snapshot) except? -2:
+        if self.site_snapshot is not snapshot:
+            self.site = snapshot.table.site(self.site_address, self.site_port)
+            self.site_snapshot = snapshot
+            self.check_admission(snapshot)
+        return self.site
+
+    # ===== TLS =====
+
+    cdef int take(self, const uint8_t* data, Py_ssize_t length) except -1:
+        if not self.awaits_hello:
+            return Peer.take(self, data, length)
+        if self.failed or self.closing:
+            return 0
+        buffer_append(&self.early, data, length)
+        return self.choose_listener()
+
+    cdef int choose_listener(self) except -1:
+        cdef ClientHello hello
+        cdef Snapshot snapshot = self.gate.snapshot
+        cdef dict hostnames = snapshot.secured_at(self.current_site(snapshot))
+        result = parse_client_hello(self.early.data, min(self.early.length, <Py_ssize_t>CLIENT_HELLO_MAX), &hello)
+        if result == HELLO_INCOMPLETE and self.early.length < CLIENT_HELLO_MAX:
+            return 0
+        if result == HELLO_NOT_TLS:
+            if not looks_like_http1(self.early.data, min(self.early.length, 256)):
+                return self.refuse_hello(b"", "not TLS")
+            self.context.counters.downstream_http1 += 1
+            return self.refuse_hello(NEED_TLS, "HTTP/1 in cleartext")
+        if result != HELLO_WHOLE:
+            return self.refuse_hello(ALERT_DECODE_ERROR, "malformed ClientHello")
+        name = hello.server_name[:hello.server_name_length].decode()
+        if not hello.offers_h2:
+            return self.refuse_hello(ALERT_NO_APPLICATION_PROTOCOL, "the client does not offer HTTP/2 (ALPN h2)")
+        self.listener_tls = None if hostnames is None else find_listener(hostnames, name)
+        if self.listener_tls is None:
+            return self.refuse_hello(ALERT_UNRECOGNIZED_NAME, f"no listener for server name {name!r}")
+        try:
+            self.tls = TlsStream(self.listener_tls.context(name), True)
+        except (ssl.SSLError, ValueError) as error:
+            # The control process has loaded it, so this is no fault of the user's.
+            logger.error("cannot use a certificate", extra={"server_name": name, "reason": str(error)})
+            return self.refuse_hello(ALERT_INTERNAL_ERROR, "the certificate cannot be loaded")
+        self.awaits_hello = False
+        self.server_name = name.encode()
+        self.check_admission(snapshot)
+        try:
+            return Peer.take(self, self.early.data, self.early.length)
+        finally:
+            buffer_free(&self.early)
+
+    cdef int refuse_hello(self, bytes answer, str text) except -1:
+        if answer and self.write is not None:
+            self.write(answer)
+        return self.on_tls_failed(text)
+
+    cdef int end_shaking(self) except -1:
+        if self.is_shaking:
+            self.is_shaking = False
+            self.gate.handshakes -= 1
+        return 0
+
+    cdef str on_secured(self):
+        self.end_shaking()
+        self.context.counters.downstream_tls_handshakes += 1
+        return None
+
+    cdef int on_tls_failed(self, str text) except -1:
+        self.context.counters.downstream_tls_errors += 1
+        logger.debug("TLS failed", extra={"address": self.address.decode(), "reason": text})
+        return Peer.on_tls_failed(self, text)
+
+    cdef int check_admission(self, Snapshot snapshot) except -1:
+        cdef dict hostnames = snapshot.secured_at(self.site)
+        if self.site < 0 or self.awaits_hello:
+            return 0
+        if not self.is_sealed:
+            self.is_stale = hostnames is not None
+            return 0
+        present = None if hostnames is None else find_listener(hostnames, self.server_name.decode())
+        self.is_stale = present is None or not present.admits_as(self.listener_tls)
+        self.named_listener = snapshot.table.listener_at(
+            self.site, <const uint8_t*>self.server_name, len(self.server_name)
+        )
+        return 0
+
+    # Gateway API, Listener.hostname: 421 where the :authority belongs to another listener than the server name.
+    cdef Admission admission(self, Snapshot snapshot, const RequestHead* head) except ADMISSION_FAILED:
+        cdef int site = self.current_site(snapshot)
+        cdef const uint8_t* authority = NULL
+        cdef Py_ssize_t length = 0
+        cdef int32_t listener
+        if self.is_stale:
+            return STALE
+        if not self.is_sealed:
+            return ADMITTED
+        if head.authority != NULL:
+            authority = head.authority.value
+            length = head.authority.value_length
+        if length == len(self.server_name) and memcmp(authority, <const char*>self.server_name, <size_t>length) == 0:
+            return ADMITTED
+        listener = snapshot.table.listener_at(site, authority, length)
+        if listener == self.named_listener or listener < 0:
+            return ADMITTED
+        self.context.counters.downstream_misdirected += 1
+        return MISDIRECTED
+
+
+# Does it begin like an HTTP/1.x request line ("GET / HTTP/1.1")?
+cdef bint looks_like_http1(const uint8_t* data, Py_ssize_t length) noexcept:
+    cdef Py_ssize_t i
+    for i in range(length - 8):
+        if data[i] == b"\r" or data[i] == b"\n":
+            return False
+        if memcmp(data + i, b" HTTP/1.", 8) == 0:
+            return True
+    return False
