@@ -103,7 +103,7 @@ def test_the_table():
     assert [line.split() for line in lines] == [
         ["KIND", "NAME", "PART", "CONDITIONS"],
         ["GatewayClass", "pygw", "Accepted,", "SupportedVersion"],
-        ["Gateway", "default/gw", "Accepted,", "Programmed"],
+        ["Gateway", "default/gw", "Accepted,", "Programmed,", "ResolvedRefs"],
         ["listener", "grpc,", "1", "route", "Accepted,", "Programmed,", "ResolvedRefs"],
         ["GRPCRoute", "default/r", "parent", "default/gw", "Accepted,", "ResolvedRefs"],
     ]
@@ -111,11 +111,11 @@ def test_the_table():
 
 def test_the_table_explains_what_is_wrong():
     parents = [{"name": "gw", "sectionName": "grpc", "port": 80}]
-    lines = table(gateway(listener(), listener("tls", 443, "HTTPS")), route(rule(ref("gone")), parents=parents))
+    lines = table(gateway(listener(), listener("tls", 443, "TLS")), route(rule(ref("gone")), parents=parents))
     text = "\n".join(lines)
     assert "parent default/gw, listener grpc, port 80  Accepted, ResolvedRefs=False" in text
     assert "\n  ResolvedRefs: BackendNotFound: spec.rules[0].backendRefs[0]: Service default/gone does not" in text
-    assert "\n  Accepted: ListenersNotValid: listener tls: protocol HTTPS" in text
+    assert "\n  Accepted: ListenersNotValid: listener tls: protocol TLS" in text
     assert "Conflicted" not in text
 
 

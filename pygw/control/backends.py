@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from pygw.control.backend_tls import Policies, Policy
 from pygw.control.cluster_state import Object
 from pygw.control.problems import Problem, object_name
 from pygw.control.references import GATEWAY_GROUP, Grants
@@ -24,6 +25,8 @@ Overrides = Mapping[tuple[str, str, int], Override]  # by (namespace, name, port
 # appProtocol values of servers that speak HTTP/2 without TLS (GEP-1911). Unset means "as the route needs it", which is
 # HTTP/2 for a GRPCRoute and HTTP/1.1 for an HTTPRoute.
 _H2C = frozenset({"kubernetes.io/h2c", "h2c", "grpc", "http2"})
+# Those with TLS, which need a BackendTLSPolicy: what is not verified is not trusted. ALPN tells who speaks HTTP/2.
+_TLS = frozenset({"", "https", "grpcs", "h2", "kubernetes.io/h2", "tls"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,12 @@ class Target:
     port: int
     reason: str | None = None
     message: str = ""
+    blocked: str = ""  # valid, but a BackendTLSPolicy that cannot be met forbids connections: the policy's reason
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether calls may go there."""
+        return self.reason is None and not self.blocked
 
     @property
     def key(self) -> str:
@@ -50,6 +59,7 @@ class Targets:
     grants: Grants
     overrides: Overrides
     allow_external_names: bool
+    policies: Policies = field(default_factory=Policies)
 
     def find(self, route_kind: str, route_namespace: str, reference: dict[str, Any]) -> Target:
         """The target of one backendRef (or of a mirror's) of a route; never raises."""
@@ -66,12 +76,25 @@ class Targets:
                 f"no ReferenceGrant in namespace {namespace} lets a {route_kind} of namespace {route_namespace} "
                 f"refer to Service {name}",
             )
-        if (namespace, name, port) in self.overrides:
-            return Target(namespace, name, port)
-        reason, message = self._judge_service(route_kind, namespace, name, port)
-        return Target(namespace, name, port, reason, message)
+        policy = self.policy(namespace, name, port)
+        if (namespace, name, port) not in self.overrides:
+            reason, message = self._judge_service(route_kind, namespace, name, port, policy is not None)
+            if reason is not None:
+                return Target(namespace, name, port, reason, message)
+        if policy is not None and policy.tls is None:
+            blocked, message = policy.fault
+            return Target(namespace, name, port, None, message, blocked)
+        return Target(namespace, name, port)
 
-    def _judge_service(self, route_kind: str, namespace: str, name: str, port: int) -> tuple[str | None, str]:
+    def policy(self, namespace: str, name: str, port: int) -> Policy | None:
+        """The BackendTLSPolicy that counts for a Service port."""
+        service = self.services.get((namespace, name))
+        entry = service_port(service, port) if service is not None else None
+        return self.policies.find(namespace, name, (entry or {}).get("name") or "")
+
+    def _judge_service(
+        self, route_kind: str, namespace: str, name: str, port: int, over_tls: bool
+    ) -> tuple[str | None, str]:
         service = self.services.get((namespace, name))
         if service is None:
             return "BackendNotFound", f"Service {namespace}/{name} does not exist"
@@ -88,9 +111,10 @@ class Targets:
             return "BackendNotFound", f"Service {namespace}/{name} has no port {port} (it has {has or 'none'})"
         if (entry.get("protocol") or "TCP") != "TCP":
             return "UnsupportedProtocol", f"port {port} of Service {namespace}/{name} is {entry['protocol']}, not TCP"
-        return _judge_protocol(
-            route_kind, entry.get("appProtocol") or "", f"port {port} of Service {namespace}/{name}"
-        )
+        protocol = entry.get("appProtocol") or ""
+        if over_tls and protocol in _TLS:
+            return None, ""
+        return _judge_protocol(route_kind, protocol, f"port {port} of Service {namespace}/{name}")
 
 
 def _judge_protocol(route_kind: str, protocol: str, what: str) -> tuple[str | None, str]:
@@ -106,7 +130,8 @@ def _judge_protocol(route_kind: str, protocol: str, what: str) -> tuple[str | No
             f"{what} has appProtocol {protocol}; an {route_kind} is relayed over HTTP/2, to kubernetes.io/h2c"
         )
     return "UnsupportedProtocol", (
-        f"{what} has appProtocol {protocol}; gRPC is relayed to kubernetes.io/h2c, or where appProtocol is not set"
+        f"{what} has appProtocol {protocol}; gRPC is relayed to kubernetes.io/h2c, or where appProtocol is not set; "
+        "over TLS where a BackendTLSPolicy says how"
     )
 
 

@@ -22,6 +22,7 @@ GATEWAY_TYPES = frozenset({"Accepted", "Programmed", "ResolvedRefs", "InsecureFr
 LISTENER_TYPES = frozenset({"Accepted", "Programmed", "ResolvedRefs", "Conflicted", "OverlappingTLSConfig"})
 LISTENER_SET_TYPES = frozenset({"Accepted", "Programmed"})
 ROUTE_TYPES = frozenset({"Accepted", "ResolvedRefs", "PartiallyInvalid"})
+POLICY_TYPES = frozenset({"Accepted", "ResolvedRefs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,21 @@ def gateway_not_programmed(reason: str, message: str) -> Condition:
     return Condition("Programmed", FALSE, reason, message)
 
 
+def gateway_resolved_refs() -> Condition:
+    """Nothing that the Gateway and its listeners refer to is missing."""
+    return Condition("ResolvedRefs", TRUE, "ResolvedRefs", "All references are resolved")
+
+
+def gateway_unresolved_refs(reason: str, message: str) -> Condition:
+    """RefNotPermitted or InvalidClientCertificateRef (spec.tls.backend), or ListenersNotResolved."""
+    return Condition("ResolvedRefs", FALSE, reason, message)
+
+
+def gateway_insecure_validation(message: str) -> Condition:
+    """AllowInsecureFallback stands somewhere in spec.tls.frontend; absent where it does not."""
+    return Condition("InsecureFrontendValidationMode", TRUE, "ConfigurationChanged", message)
+
+
 # Listener
 
 
@@ -105,7 +121,7 @@ def listener_accepted() -> Condition:
 
 
 def listener_not_accepted(reason: str, message: str) -> Condition:
-    """UnsupportedProtocol, UnsupportedValue, PortUnavailable, or the reason of a conflict."""
+    """UnsupportedProtocol, UnsupportedValue, PortUnavailable, NoValidCACertificate, or the reason of a conflict."""
     return Condition("Accepted", FALSE, reason, message)
 
 
@@ -125,7 +141,7 @@ def listener_resolved_refs() -> Condition:
 
 
 def listener_unresolved_refs(reason: str, message: str) -> Condition:
-    """InvalidRouteKinds (and, with TLS, the reasons of certificates)."""
+    """InvalidRouteKinds, RefNotPermitted, InvalidCertificateRef, InvalidCACertificateRef, InvalidCACertificateKind."""
     return Condition("ResolvedRefs", FALSE, reason, message)
 
 
@@ -137,6 +153,11 @@ def listener_conflicted(reason: str, message: str) -> Condition:
 def listener_not_conflicted() -> Condition:
     """No other listener of the Gateway wants the same."""
     return Condition("Conflicted", FALSE, "NoConflicts", "No other listener of the Gateway conflicts")
+
+
+def listener_overlapping(reason: str, message: str) -> Condition:
+    """OverlappingHostnames or OverlappingCertificates with other listeners of the port; absent where there is none."""
+    return Condition("OverlappingTLSConfig", TRUE, reason, message)
 
 
 # ListenerSet
@@ -163,7 +184,7 @@ def listener_set_programmed() -> Condition:
 
 
 def listener_set_not_programmed(reason: str, message: str) -> Condition:
-    """NotAllowed, ParentNotProgrammed or ListenersNotValid."""
+    """NotAllowed, ParentNotProgrammed, ListenersNotValid or Invalid."""
     return Condition("Programmed", FALSE, reason, message)
 
 
@@ -193,3 +214,26 @@ def route_unresolved_refs(reason: str, message: str) -> Condition:
 def route_partially_invalid(message: str) -> Condition:
     """Some rules are not served as written; by the specification the message starts with "Dropped Rule"."""
     return Condition("PartiallyInvalid", TRUE, "UnsupportedValue", message)
+
+
+# BackendTLSPolicy, one set for each Gateway that reaches its Service
+
+
+def policy_accepted() -> Condition:
+    """Endpoints are spoken to as the policy says."""
+    return Condition("Accepted", TRUE, "Accepted", "The policy is in effect")
+
+
+def policy_not_accepted(reason: str, message: str) -> Condition:
+    """Conflicted, Invalid, TargetNotFound or NoValidCACertificate."""
+    return Condition("Accepted", FALSE, reason, message)
+
+
+def policy_resolved_refs() -> Condition:
+    """Every CA certificate reference is valid."""
+    return Condition("ResolvedRefs", TRUE, "ResolvedRefs", "All references are resolved")
+
+
+def policy_unresolved_refs(reason: str, message: str) -> Condition:
+    """InvalidCACertificateRef or InvalidKind."""
+    return Condition("ResolvedRefs", FALSE, reason, message)

@@ -117,7 +117,7 @@ def _mirror(mirror: dict[str, Any], path: str, find: Any, found: Filters) -> Non
         denominator = fraction.get("denominator") or 100
         numerator = min(fraction.get("numerator", 0), denominator)
     # A bad reference is reported (ResolvedRefs) and the mirror left out; the call itself is not affected.
-    if target.reason is None and numerator > 0:
+    if target.is_usable and numerator > 0:
         found.mirrors.append(MirrorConfig(target.key, numerator, denominator))
 
 

@@ -7,22 +7,31 @@ out: a Gateway whose class is absent is served. Anything of another controller i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from pygw.control import conditions
+from pygw.control.certificates import Certificates
 from pygw.control.cluster_state import ClusterState, Object
 from pygw.control.conditions import Condition
 from pygw.control.listeners import Listener, judge_listeners
 from pygw.control.parameters import NO_PARAMETERS, Parameters, ip_address, read_parameters
+from pygw.control.tls_listeners import GatewayTls, judge_gateway_tls, secure_listeners
 
 # What GatewayClass status.supportedFeatures claims; sorted, as the specification demands. Not HTTPRoute: its feature
 # stands for HTTP/1.1 too.
 SUPPORTED_FEATURES = (
+    "BackendTLSPolicy",
+    "BackendTLSPolicySANValidation",
     "GRPCRoute",
     "GRPCRouteNamedRouteRule",
     "Gateway",
     "GatewayAddressEmpty",
+    "GatewayBackendClientCertificate",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayInfrastructurePropagation",
     "GatewayPort8080",
     "GatewayStaticAddresses",
@@ -67,6 +76,7 @@ class Gateway:
     item: Object
     parent: Parent
     accepted: Condition
+    tls: GatewayTls
     bind_addresses: tuple[str, ...]  # its own IP addresses; empty: the shared ones
     status_addresses: tuple[str, ...]
     address_fault: str  # why the addresses that it needs are not assigned; "": they are
@@ -76,6 +86,22 @@ class Gateway:
     def parents(self) -> tuple[Parent, ...]:
         """The Gateway itself and its ListenerSets, in the order of precedence."""
         return self.parent, *(listener_set.parent for listener_set in self.listener_sets)
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Those of all parents, in the order of precedence."""
+        return tuple(listener for parent in self.parents for listener in parent.listeners)
+
+    def with_listeners(self, listeners: Iterable[Listener]) -> Gateway:
+        """The same with other verdicts; `listeners` in the order of `self.listeners`."""
+        given = iter(listeners)
+
+        def renewed(parent: Parent) -> Parent:
+            return replace(parent, listeners=tuple(next(given) for _ in parent.listeners))
+
+        parent = renewed(self.parent)
+        sets = tuple(replace(one, parent=renewed(one.parent)) for one in self.listener_sets)
+        return replace(self, parent=parent, listener_sets=sets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +125,11 @@ class Gateways:
 
 
 def judge_gateways(
-    state: ClusterState, controller_name: str, file_mode: bool, addresses: tuple[str, ...]
+    state: ClusterState,
+    controller_name: str,
+    file_mode: bool,
+    addresses: tuple[str, ...],
+    certificates: Certificates,
 ) -> Gateways:
     """Sort out the classes and Gateways of a state; `addresses` are what Gateways without their own get in status."""
     classes = {
@@ -115,7 +145,7 @@ def judge_gateways(
         if class_ is None and (not file_mode or state.find("GatewayClass", "", class_name) is not None):
             foreign.add(key)
             continue
-        gateways.append(_judge_gateway(item, class_, state, file_mode, addresses))
+        gateways.append(_judge_gateway(item, class_, state, file_mode, addresses, certificates))
     return Gateways(classes, tuple(gateways), frozenset(foreign))
 
 
@@ -130,7 +160,12 @@ def _judge_class(item: Object, state: ClusterState) -> GatewayClass:
 
 
 def _judge_gateway(
-    item: Object, class_: GatewayClass | None, state: ClusterState, file_mode: bool, assigned: tuple[str, ...]
+    item: Object,
+    class_: GatewayClass | None,
+    state: ClusterState,
+    file_mode: bool,
+    assigned: tuple[str, ...],
+    certificates: Certificates,
 ) -> Gateway:
     metadata = item["metadata"]
     parameters, fault = class_.parameters if class_ is not None else NO_PARAMETERS, ""
@@ -138,11 +173,11 @@ def _judge_gateway(
     if reference is not None:
         own, fault = read_parameters(state, reference, metadata["namespace"])
         parameters = own.over(parameters)
-    listeners = judge_listeners(item)
+    listeners = secure_listeners(judge_listeners(item), item, item, certificates)
     bind, status, bad_address, unassigned = _judge_addresses(item, parameters, file_mode, assigned)
     accepted = _accepted(class_, fault, listeners, bad_address)
     parent = Parent("Gateway", metadata["namespace"], metadata["name"], listeners, accepted.is_true)
-    return Gateway(item, parent, accepted, bind, status, unassigned)
+    return Gateway(item, parent, accepted, judge_gateway_tls(item, certificates), bind, status, unassigned)
 
 
 def _accepted(

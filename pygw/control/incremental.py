@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pygw.control.attach import Attachments, Parents
+from pygw.control.backend_tls import Policies
+from pygw.control.certificates import Certificates
 from pygw.control.cluster_state import ClusterState, Key, Object
 from pygw.control.problems import Problem
 from pygw.control.references import Grants
@@ -56,6 +58,8 @@ class Memory:
     parents: Parents
     grants: Grants
     slices: Slices
+    certificates: Certificates
+    policies: Policies
     routes: dict[RouteKey, RouteMemo] = field(default_factory=dict)
     backends: dict[tuple[str, str, int], tuple[BackendConfig, list[Problem]]] = field(default_factory=dict)
 

@@ -11,17 +11,19 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from pygw.control import conditions
+from pygw.control.certificates import Certificates
 from pygw.control.cluster_state import ClusterState, Object, by_age
 from pygw.control.conditions import Condition
 from pygw.control.gateways import Gateway, Gateways, ListenerSet, Parent
 from pygw.control.listeners import Listener, judge_listeners, yield_to
 from pygw.control.references import GATEWAY_GROUP
 from pygw.control.selectors import labels_of, selector_fault, selects
+from pygw.control.tls_listeners import secure_listeners
 
 _GatewayKey = tuple[str, str, str]  # Parent.key
 
 
-def with_listener_sets(gateways: Gateways, state: ClusterState) -> Gateways:
+def with_listener_sets(gateways: Gateways, state: ClusterState, certificates: Certificates) -> Gateways:
     """The Gateways with the ListenerSets that name them."""
     items = state.objects("ListenerSet")
     if not items:
@@ -40,7 +42,9 @@ def with_listener_sets(gateways: Gateways, state: ClusterState) -> Gateways:
             foreign.add(key)
     return replace(
         gateways,
-        gateways=tuple(_attach(one, by_gateway.get(one.parent.key, ()), state) for one in gateways.gateways),
+        gateways=tuple(
+            _attach(one, by_gateway.get(one.parent.key, ()), state, certificates) for one in gateways.gateways
+        ),
         unattached=tuple(unattached),
         foreign_sets=frozenset(foreign),
     )
@@ -54,17 +58,21 @@ def _gateway_key(item: Object) -> _GatewayKey:
     return kind if group == GATEWAY_GROUP else f"{group}/{kind}", namespace, reference["name"]
 
 
-def _attach(gateway: Gateway, items: Iterable[Object], state: ClusterState) -> Gateway:
+def _attach(
+    gateway: Gateway, items: Iterable[Object], state: ClusterState, certificates: Certificates
+) -> Gateway:
     sets: list[ListenerSet] = []
     taken = list(gateway.parent.listeners)
     for item in sorted(items, key=by_age):
-        listener_set = _judge(item, gateway, taken, state)
+        listener_set = _judge(item, gateway, taken, state, certificates)
         taken += [listener for listener in listener_set.parent.listeners if not listener.conflicted.is_true]
         sets.append(listener_set)
     return replace(gateway, listener_sets=tuple(sets)) if sets else gateway
 
 
-def _judge(item: Object, gateway: Gateway, taken: list[Listener], state: ClusterState) -> ListenerSet:
+def _judge(
+    item: Object, gateway: Gateway, taken: list[Listener], state: ClusterState, certificates: Certificates
+) -> ListenerSet:
     metadata = item["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
     refusal = _refusal(gateway.item, namespace, state)
@@ -72,7 +80,8 @@ def _judge(item: Object, gateway: Gateway, taken: list[Listener], state: Cluster
         parent = Parent("ListenerSet", namespace, name, (), False, refusal)
         return ListenerSet(item, parent, conditions.listener_set_not_accepted("NotAllowed", refusal))
     shown = f"{gateway.parent.namespace}/{gateway.parent.name}"
-    listeners = yield_to(taken, judge_listeners(item), shown)
+    listeners = secure_listeners(judge_listeners(item), item, gateway.item, certificates)
+    listeners = yield_to(taken, listeners, shown)
     if gateway.parent.is_served:
         accepted = listener_set_verdict([(listener.name, listener.fault) for listener in listeners])
     else:

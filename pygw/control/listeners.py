@@ -16,9 +16,10 @@ from pygw.control.cluster_state import Object
 from pygw.control.conditions import Condition
 from pygw.control.references import GATEWAY_GROUP
 from pygw.control.selectors import selector_fault
+from pygw.model import TlsConfig
 
 # The route kinds that a listener of a protocol can serve. A protocol that is missing here is unsupported.
-ROUTE_KINDS_OF_PROTOCOL = {"HTTP": ("GRPCRoute", "HTTPRoute")}
+ROUTE_KINDS_OF_PROTOCOL = {"HTTP": ("GRPCRoute", "HTTPRoute"), "HTTPS": ("GRPCRoute", "HTTPRoute")}
 
 # Protocols that can share a port with each other, told apart by name (Host, SNI). Others want the port alone;
 # UDP is another port space altogether.
@@ -39,18 +40,29 @@ class Listener:
     accepted: Condition
     resolved_refs: Condition
     conflicted: Condition
+    # HTTPS alone, by `tls_listeners`:
+    tls: TlsConfig | None = None  # None: it is cleartext, or cannot be served
+    overlapping: Condition | None = None  # OverlappingTLSConfig
+    notes: tuple[tuple[str, str, str], ...] = ()  # warnings: field path, reason, message
+    # By `shared_ports`: which older listener of another Gateway has its place; "": none
+    displaced: str = ""
 
     @property
     def is_valid(self) -> bool:
         """Whether it can go into the data plane."""
-        return self.accepted.is_true and bool(self.kinds)
+        return self.accepted.is_true and bool(self.kinds) and (self.protocol != "HTTPS" or self.tls is not None)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it does, if its Gateway does."""
+        return self.is_valid and not self.displaced
 
     @property
     def fault(self) -> str:
         """Why it is not valid; "" if it is."""
         if not self.accepted.is_true:
             return self.accepted.message
-        return "" if self.kinds else self.resolved_refs.message
+        return "" if self.is_valid else self.resolved_refs.message
 
 
 def judge_listeners(owner: Object) -> tuple[Listener, ...]:

@@ -7,12 +7,16 @@ rule says, `attach` for where it counts), Service ports (`backends`), and at las
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from pygw.control.attach import PARENT_KINDS, Attachments, ListenerKey, Parents, attach, collect_parents
+from pygw.control.backend_tls import Policies, judge_policies, problems_of
 from pygw.control.backends import Override, Targets, backend_of
-from pygw.control.cluster_state import ClusterState, Object
+from pygw.control.certificates import Certificates
+from pygw.control.cluster_state import ClusterState, Key, Object
+from pygw.control.gateway_problems import gateway_problems
 from pygw.control.gateways import Gateway, Gateways, Parent, judge_gateways
 from pygw.control.incremental import ROUTE_KINDS, Changes, Memory, RouteKey, RouteMemo, take_snapshot
 from pygw.control.listener_sets import with_listener_sets
@@ -20,6 +24,7 @@ from pygw.control.problems import Problem
 from pygw.control.references import Grants
 from pygw.control.route_kinds import COMPILERS
 from pygw.control.routes import CompiledRoute, Dependency, problem
+from pygw.control.shared_ports import share_ports
 from pygw.control.slices import SERVICE_NAME_LABEL, Slices
 from pygw.control.status import (
     NO_FAILURES,
@@ -28,6 +33,7 @@ from pygw.control.status import (
     class_status,
     gateway_status,
     listener_set_status,
+    policy_status,
     route_status,
     route_verdicts,
 )
@@ -35,14 +41,7 @@ from pygw.model import BackendConfig, GatewayConfig, ListenerConfig, RouteConfig
 
 CONTROLLER_NAME = "pygw.dev/gateway-controller"
 
-# Where in a Gateway or one of its listeners the fault of a condition stands, by its reason.
-_PATHS = {
-    "UnsupportedProtocol": ".protocol",
-    "UnsupportedValue": ".allowedRoutes.namespaces",
-    "InvalidRouteKinds": ".allowedRoutes.kinds",
-    "UnsupportedAddress": ".addresses",
-    "InvalidParameters": ".infrastructure.parametersRef",
-}
+_NO_PARENTS = Parents({}, frozenset(), {})
 
 StatusKey = tuple[str, str, str]  # kind, namespace ("" for GatewayClass), name
 
@@ -78,11 +77,9 @@ class Resolution:
 def resolve(state: ClusterState, options: ResolveOptions) -> Resolution:
     """Resolve a state as a whole; with options.previous, only what differs from it is done anew."""
     previous = options.previous
-    gateways = with_listener_sets(
-        judge_gateways(state, options.controller_name, options.file_mode, options.gateway_addresses), state
-    )
-    memory, changes = _remember(state, options, gateways)
-    problems = _gateway_problems(gateways, options.file_mode)
+    memory, changes = _remember(state, options)
+    gateways = _judge_parents(state, options, memory)
+    problems = gateway_problems(gateways, options.file_mode)
     statuses: dict[StatusKey, Status] = {}
 
     _resolve_routes(memory, changes, options)
@@ -95,7 +92,7 @@ def resolve(state: ClusterState, options: ResolveOptions) -> Resolution:
         for gateway in gateways.gateways
         for parent in gateway.parents
         for listener in parent.listeners
-        if parent.is_served and listener.is_valid
+        if parent.is_served and listener.is_served
     }
     for key, memo in memory.routes.items():
         if memo.status is not None:
@@ -105,8 +102,11 @@ def resolve(state: ClusterState, options: ResolveOptions) -> Resolution:
         _count(memo, served, by_listener, attached, routes, used)
     backends, backend_problems = _resolve_backends(memory, changes, options, used)
     problems.extend(backend_problems)
+    problems.extend(problems_of(memory.policies))
+    statuses.update(_policy_statuses(memory, gateways, options))
     if options.file_mode:
         problems.extend(_stray_slices(memory))
+    memory.certificates.forget_previous()
 
     earlier = {key: status for key, status in (previous.statuses if previous else {}).items() if key[0] in PARENT_KINDS}
     for name, class_ in gateways.classes.items():
@@ -156,7 +156,7 @@ def with_programmed(
     return replace(resolution, statuses=statuses)
 
 
-def _remember(state: ClusterState, options: ResolveOptions, gateways: Gateways) -> tuple[Memory, Changes]:
+def _remember(state: ClusterState, options: ResolveOptions) -> tuple[Memory, Changes]:
     """A Memory that holds what of the previous one still stands."""
     bearing = (
         options.controller_name, options.file_mode, dict(options.overrides), options.allow_external_names,
@@ -165,6 +165,39 @@ def _remember(state: ClusterState, options: ResolveOptions, gateways: Gateways) 
     if old is not None and old.options != bearing:
         old = None
     snapshot, changes = take_snapshot(state, old.snapshot if old is not None else None)
+    grants = old.grants if old is not None and not changes.of("ReferenceGrant") else None
+    grants = grants or Grants(snapshot.objects["ReferenceGrant"].values())
+    certificates = Certificates(
+        state.objects("Secret"), state.objects("ConfigMap"), grants, _moment(options.now),
+        old.certificates if old is not None else None,
+    )  # fmt: skip
+    policies = judge_policies(state.objects("BackendTLSPolicy"), snapshot.objects["Service"], certificates)
+    if old is None:
+        slices = Slices.of(snapshot.objects["EndpointSlice"])
+        return Memory(snapshot, bearing, _NO_PARENTS, grants, slices, certificates, policies), changes
+    return Memory(
+        snapshot=snapshot,
+        options=bearing,
+        parents=old.parents,
+        grants=grants,
+        slices=old.slices.updated(snapshot.objects["EndpointSlice"], changes.of("EndpointSlice")),
+        certificates=certificates,
+        policies=policies,
+        routes=old.routes,
+        backends=old.backends,
+    ), changes
+
+
+def _moment(now: str) -> datetime:
+    return datetime.fromisoformat(now) if now else datetime.now(UTC)
+
+
+def _judge_parents(state: ClusterState, options: ResolveOptions, memory: Memory) -> Gateways:
+    """The Gateways with their ListenerSets; `memory` learns what routes can attach to."""
+    judged = judge_gateways(
+        state, options.controller_name, options.file_mode, options.gateway_addresses, memory.certificates
+    )
+    gateways = share_ports(with_listener_sets(judged, state, memory.certificates))
     foreign = frozenset(("Gateway", *key) for key in gateways.foreign) | frozenset(
         ("ListenerSet", *key) for key in gateways.foreign_sets
     )
@@ -172,29 +205,17 @@ def _remember(state: ClusterState, options: ResolveOptions, gateways: Gateways) 
         tuple(parent for gateway in gateways.gateways for parent in gateway.parents), foreign,
         state.objects("Namespace"),
     )  # fmt: skip
-    if old is None:
-        grants = Grants(snapshot.objects["ReferenceGrant"].values())
-        return Memory(snapshot, bearing, parents, grants, Slices.of(snapshot.objects["EndpointSlice"])), changes
-    return Memory(
-        snapshot=snapshot,
-        options=bearing,
-        parents=old.parents if old.parents == parents else parents,
-        grants=Grants(snapshot.objects["ReferenceGrant"].values()) if changes.of("ReferenceGrant") else old.grants,
-        slices=old.slices.updated(snapshot.objects["EndpointSlice"], changes.of("EndpointSlice")),
-        routes=old.routes,
-        backends=old.backends,
-    ), changes
+    if memory.parents != parents:
+        memory.parents = parents
+    return gateways
 
 
 def _resolve_routes(memory: Memory, changes: Changes, options: ResolveOptions) -> None:
     """Bring memory.routes up to date, in the order of kind, namespace and name."""
     previous, old = options.previous, memory.routes
     all_move = previous is None or previous.memory.parents is not memory.parents
-    touched = _touched(changes)
-    targets = Targets(
-        memory.snapshot.objects["Service"], memory.grants, options.overrides,
-        options.file_mode or options.allow_external_names,
-    )  # fmt: skip
+    touched = _touched(changes, memory.policies, previous.memory.policies if previous is not None else Policies())
+    targets = _all_targets(memory, options)
     stale = _stale_routes(memory, changes, touched, all_move)
     routes = dict(old)
     for key in stale:
@@ -225,8 +246,15 @@ def _stale_routes(
     return [*stale]
 
 
-def _touched(changes: Changes) -> frozenset[Dependency]:
-    services = {("Service", *key) for key in changes.of("Service")}
+def _all_targets(memory: Memory, options: ResolveOptions) -> Targets:
+    return Targets(
+        memory.snapshot.objects["Service"], memory.grants, options.overrides,
+        options.file_mode or options.allow_external_names, memory.policies,
+    )  # fmt: skip
+
+
+def _touched(changes: Changes, policies: Policies, earlier: Policies) -> frozenset[Dependency]:
+    services = {("Service", *key) for key in changes.of("Service") | policies.changed_services(earlier)}
     return frozenset(services | {("ReferenceGrant", namespace, "") for namespace, _ in changes.of("ReferenceGrant")})
 
 
@@ -327,10 +355,49 @@ def _resolve_backends(
         resolved[target] = (before[0], new[1]) if before is not None and before[0] == new[0] else new
     if resolved.keys() != old.keys():
         resolved = {target: resolved[target] for target in sorted(resolved)}
-    memory.backends = resolved
+    memory.backends = resolved = _with_tls(resolved, _all_targets(memory, options))
     # Two ports of one Service find the same fault in an EndpointSlice.
     problems = {(one.object, one.path, one.message): one for _, found in resolved.values() for one in found}
     return {backend.key: backend for backend, _ in resolved.values()}, list(problems.values())
+
+
+def _with_tls(
+    resolved: dict[tuple[str, str, int], tuple[BackendConfig, list[Problem]]], targets: Targets
+) -> dict[tuple[str, str, int], tuple[BackendConfig, list[Problem]]]:
+    """The backends, spoken to as the BackendTLSPolicies say now."""
+    for target, (backend, found) in resolved.items():
+        policy = targets.policy(*target)
+        tls = None if policy is None else policy.tls
+        if backend.tls != tls:
+            resolved[target] = replace(backend, tls=tls), found
+    return resolved
+
+
+def _policy_statuses(
+    memory: Memory, gateways: Gateways, options: ResolveOptions
+) -> Iterator[tuple[StatusKey, Status]]:
+    """The statuses of the policies whose Services a Gateway of ours reaches, or once reached."""
+    if not memory.policies.all:
+        return
+    previous = options.previous
+    owners = {parent.key: gateway.parent.key[1:] for gateway in gateways.gateways for parent in gateway.parents}
+    users: dict[Key, set[Key]] = {}
+    for memo in memory.routes.values():
+        if memo.compiled is None:
+            continue
+        reached = {owners[attachment.parent.key] for attachment in memo.attachments.ours if attachment.listeners}
+        for kind, namespace, name in memo.compiled.dependencies if reached else ():
+            if kind == "Service":
+                users.setdefault((namespace, name), set()).update(reached)
+    for policy in memory.policies.all:
+        # A reference that selects nothing still is about the Service that it names.
+        named = {(policy.key[0], ref.get("name", "")) for ref in policy.item["spec"].get("targetRefs") or ()}
+        ancestors = sorted({gateway for service in named for gateway in users.get(service, ())})
+        key = ("BackendTLSPolicy", *policy.key)
+        before = previous.statuses.get(key) if previous is not None else None
+        status = policy_status(policy, ancestors, options.controller_name, options.now, before)
+        if status is not None:
+            yield key, status
 
 
 def _stray_slices(memory: Memory) -> list[Problem]:
@@ -362,50 +429,12 @@ def _listeners(gateways: Gateways, by_listener: dict[ListenerKey, list[str]]) ->
             addresses=gateway.bind_addresses,
             routes=tuple(sorted(by_listener.get((parent.key, listener.name), ()))),
             listener_set="" if parent is gateway.parent else f"{parent.namespace}/{parent.name}",
+            tls=listener.tls,
+            client_certificate=gateway.tls.client_certificate,
         )
         for gateway in gateways.gateways
         for parent in gateway.parents
         if parent.is_served
         for listener in parent.listeners
-        if listener.is_valid
+        if listener.is_served
     )
-
-
-def _gateway_problems(gateways: Gateways, file_mode: bool) -> list[Problem]:
-    found: list[Problem] = []
-    for class_ in gateways.classes.values():
-        if not class_.accepted.is_true:
-            accepted = class_.accepted
-            found.append(problem(class_.item, "error", "spec.parametersRef", accepted.reason, accepted.message))
-    for gateway in gateways.gateways:
-        found += _listener_problems(gateway.item, gateway.parent)
-        accepted = gateway.accepted
-        if not accepted.is_true and accepted.reason != "ListenersNotValid":
-            path = f"spec{_PATHS.get(accepted.reason, '')}"
-            found.append(problem(gateway.item, "error", path, accepted.reason, accepted.message))
-        if gateway.address_fault:
-            found.append(
-                problem(gateway.item, "warning", "spec.addresses", "AddressNotAssigned", gateway.address_fault)
-            )
-        for listener_set in gateway.listener_sets:
-            found += _listener_problems(listener_set.item, listener_set.parent)
-            accepted = listener_set.accepted
-            if not accepted.is_true and accepted.reason != "ListenersNotValid":
-                found.append(problem(listener_set.item, "error", "spec.parentRef", accepted.reason, accepted.message))
-    if file_mode:  # in a cluster it may be somebody else's
-        for item in gateways.unattached:
-            message = "its Gateway does not exist, so none of its listeners is served"
-            found.append(problem(item, "error", "spec.parentRef", "NoMatchingParent", message))
-    return found
-
-
-def _listener_problems(item: Object, parent: Parent) -> list[Problem]:
-    return [
-        problem(
-            item, "error", f"spec.listeners[{index}]{_PATHS.get(condition.reason, '')}", condition.reason,
-            condition.message,
-        )
-        for index, listener in enumerate(parent.listeners)
-        for condition in (listener.accepted, listener.resolved_refs)
-        if not condition.is_true
-    ]  # fmt: skip

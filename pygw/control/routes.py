@@ -76,9 +76,9 @@ class Findings:
 
     def refer(self, path: str, target: Target) -> None:
         """Count a reference that stands at `path`, good or bad."""
-        if target.reason is None:
+        if target.is_usable:
             self.used[target.namespace, target.name, target.port] = None
-        else:
+        elif target.reason is not None:
             self.bad_references.append((path, target))
             self.note("error", path, target.reason, target.message)
 
@@ -226,7 +226,7 @@ def _backends(references: Any, path: str, findings: Findings) -> tuple[BackendRe
                 name=target.name,
                 port=target.port,
                 weight=1 if weight is None else weight,
-                reason=target.reason,
+                reason=target.reason or target.blocked or None,
                 message=target.message,
                 request_headers=filters.request_headers,
                 response_headers=filters.response_headers,

@@ -14,7 +14,8 @@ from typing import Any
 
 from pygw.control import conditions
 from pygw.control.attach import Attachments
-from pygw.control.cluster_state import Object
+from pygw.control.backend_tls import Policy
+from pygw.control.cluster_state import Key, Object
 from pygw.control.conditions import Condition
 from pygw.control.gateways import SUPPORTED_FEATURES, Gateway, GatewayClass, ListenerSet, Parent, listeners_verdict
 from pygw.control.listener_sets import listener_set_verdict
@@ -130,7 +131,12 @@ def gateway_status(
     stamp, existing, previous = Stamp.of(gateway.item, now), gateway.item.get("status") or {}, previous or {}
     accepted = _gateway_accepted(gateway, failures)
     unserved = "" if gateway.parent.is_served else f"the Gateway is not accepted: {gateway.accepted.message}"
-    verdicts = [accepted, _gateway_programmed(gateway, accepted, failures)]
+    verdicts = [
+        accepted,
+        _gateway_programmed(gateway, accepted, failures),
+        gateway.tls.with_listeners(gateway.parent.listeners),
+        *([gateway.tls.insecure] if gateway.tls.insecure else []),
+    ]
     shown = [address for address in gateway.status_addresses if address not in failures.addresses]
     ours = ("addresses", "listeners", "attachedListenerSets")
     status: Status = {key: value for key, value in existing.items() if key not in ours}
@@ -187,6 +193,8 @@ def listener_set_status(
     elif not gateway_programmed.is_true:
         unserved = f"the Gateway is not programmed: {gateway_programmed.message}"
         programmed = conditions.listener_set_not_programmed("ParentNotProgrammed", unserved)
+    elif displaced := _all_displaced(parent):
+        programmed = conditions.listener_set_not_programmed("Invalid", displaced)
     else:
         programmed = conditions.listener_set_programmed()
     status: Status = {key: value for key, value in existing.items() if key != "listeners"}
@@ -243,7 +251,19 @@ def _gateway_programmed(gateway: Gateway, accepted: Condition, failures: BindFai
         return conditions.gateway_not_programmed("AddressNotUsable", conditions.join_messages(unusable))
     if gateway.address_fault:
         return conditions.gateway_not_programmed("AddressNotAssigned", gateway.address_fault)
+    displaced = _all_displaced(gateway.parent)
+    if displaced:
+        return conditions.gateway_not_programmed("Invalid", displaced)
     return conditions.gateway_programmed()
+
+
+def _all_displaced(parent: Parent) -> str:
+    """Why none of a parent's listeners is served though some are valid; "" if one is."""
+    if any(listener.is_served for listener in parent.listeners):
+        return ""
+    return conditions.join_messages(
+        [f"listener {listener.name}: {listener.displaced}" for listener in parent.listeners if listener.displaced]
+    )
 
 
 def _listener_status(
@@ -263,11 +283,13 @@ def _listener_status(
         is_loser = parent.kind == "ListenerSet" and listener.conflicted.is_true
         reason = accepted.reason if is_loser else "Invalid"
         programmed = conditions.listener_not_programmed(accepted.message, reason)
-    elif listener.fault or unserved:
-        programmed = conditions.listener_not_programmed(listener.fault or unserved)
+    elif listener.fault or unserved or listener.displaced:
+        programmed = conditions.listener_not_programmed(listener.fault or unserved or listener.displaced)
     else:
         programmed = conditions.listener_programmed()
     verdicts = [accepted, programmed, listener.resolved_refs, listener.conflicted]
+    if listener.overlapping is not None:
+        verdicts.append(listener.overlapping)
     return {
         "name": listener.name,
         "supportedKinds": [{"group": GATEWAY_GROUP, "kind": kind} for kind in listener.kinds],
@@ -340,3 +362,41 @@ def _parent_status(
         "controllerName": controller_name,
         "conditions": merge_conditions(verdicts, conditions.ROUTE_TYPES, stamp, *earlier),
     }
+
+
+# status.ancestors holds at most 16 (CRD).
+MAX_ANCESTORS = 16
+
+
+def policy_status(
+    policy: Policy, gateways: Iterable[Key], controller_name: str, now: str, previous: Status | None
+) -> Status | None:
+    """status of a BackendTLSPolicy; None where it has nothing of ours and never had. `gateways` in the order shown."""
+    stamp, existing = Stamp.of(policy.item, now), policy.item.get("status") or {}
+    ancestors: list[Status] = existing.get("ancestors") or []
+    others = [entry for entry in ancestors if entry.get("controllerName") != controller_name]
+    histories = [ancestors, (previous or {}).get("ancestors") or []]
+    verdicts = [policy.accepted, policy.resolved_refs]
+    ours = []
+    for namespace, name in gateways:
+        reference = {"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": namespace, "name": name}
+        earlier = [_of_ancestor(history, reference, controller_name, policy.key[0]) for history in histories]
+        ours.append({
+            "ancestorRef": reference,
+            "controllerName": controller_name,
+            "conditions": merge_conditions(verdicts, conditions.POLICY_TYPES, stamp, *earlier),
+        })  # fmt: skip
+    if not ours and len(others) == len(ancestors):
+        return None
+    return {**existing, "ancestors": [*others, *ours][: max(MAX_ANCESTORS, len(others))]}
+
+
+def _of_ancestor(
+    history: list[Status], reference: Status, controller_name: str, namespace: str
+) -> Iterable[Status]:
+    """The conditions that an earlier status holds for an ancestor."""
+    defaults = {"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": namespace}
+    for entry in history:
+        if entry.get("controllerName") == controller_name and {**defaults, **entry.get("ancestorRef", {})} == reference:
+            return entry.get("conditions") or ()
+    return ()

@@ -91,6 +91,7 @@ def test_bad_parameters_of_a_gateway():
     assert conditions(gateway_of(resolution)) == {
         "Accepted": ("False", "InvalidParameters"),
         "Programmed": ("False", "Invalid"),
+        "ResolvedRefs": ("True", "ResolvedRefs"),
     }
     assert "GatewayConfig default/settings does not exist" in message(gateway_of(resolution), "Accepted")
     assert [problem.path for problem in resolution.problems] == ["spec.infrastructure.parametersRef"]

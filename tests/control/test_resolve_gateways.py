@@ -69,6 +69,7 @@ class TestClasses:
         assert conditions(gateway_of(resolution)) == {
             "Accepted": ("False", "Invalid"),
             "Programmed": ("False", "Invalid"),
+            "ResolvedRefs": ("True", "ResolvedRefs"),
         }
         assert conditions(listener_of(resolution))["Programmed"] == ("False", "Invalid")
         assert ports(resolution) == []
@@ -78,7 +79,11 @@ class TestGateways:
     def test_a_served_gateway(self):
         resolution = resolve_items(gateway(), gateway_addresses=("192.0.2.1", "lb.example.com"))
         status = gateway_of(resolution)
-        assert conditions(status) == {"Accepted": ("True", "Accepted"), "Programmed": ("True", "Programmed")}
+        assert conditions(status) == {
+            "Accepted": ("True", "Accepted"),
+            "Programmed": ("True", "Programmed"),
+            "ResolvedRefs": ("True", "ResolvedRefs"),
+        }
         assert status["addresses"] == [
             {"type": "IPAddress", "value": "192.0.2.1"},
             {"type": "Hostname", "value": "lb.example.com"},
@@ -145,7 +150,7 @@ class TestAddresses:
 
 
 class TestListeners:
-    @pytest.mark.parametrize("protocol", ["HTTPS", "TLS", "TCP", "UDP", "example.com/quic"])
+    @pytest.mark.parametrize("protocol", ["TLS", "TCP", "UDP", "example.com/quic"])
     def test_an_unsupported_protocol(self, protocol):
         resolution = resolve_items(gateway(listener(), listener("other", 443, protocol)))
         status = listener_of(resolution, "other")
@@ -155,16 +160,18 @@ class TestListeners:
         assert conditions(gateway_of(resolution)) == {
             "Accepted": ("True", "ListenersNotValid"),
             "Programmed": ("True", "Programmed"),
+            "ResolvedRefs": ("True", "ResolvedRefs"),
         }
         assert f"protocol {protocol}" in message(gateway_of(resolution), "Accepted")
         assert ports(resolution) == [("default/gw", "grpc", 80)]
         assert [problem.path for problem in resolution.problems] == ["spec.listeners[1].protocol"]
 
     def test_no_listener_left(self):
-        resolution = resolve_items(gateway(listener("a", 443, "HTTPS")))
+        resolution = resolve_items(gateway(listener("a", 443, "TLS")))
         assert conditions(gateway_of(resolution)) == {
             "Accepted": ("False", "ListenersNotValid"),
             "Programmed": ("False", "Invalid"),
+            "ResolvedRefs": ("True", "ResolvedRefs"),
         }
 
     @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_observed_generation(generation, observed):
         if generation is not None:
             item["metadata"]["generation"] = generation
     found = list(everything(resolve_items(*items)))
-    assert len(found) == 2 + 2 + 4 + 2
+    assert len(found) == 2 + 3 + 4 + 2
     assert {item["observedGeneration"] for _, item in found} == {observed}
     assert {item["lastTransitionTime"] for _, item in found} == {NOW}
     assert {tuple(sorted(item)) for _, item in found} == {
@@ -205,6 +205,7 @@ class TestWithProgrammed:
         assert "port 81: Address already in use" in message(listener_of(told, "b"), "Accepted")
         assert conditions(gateway_of(told)) == {
             "Accepted": ("True", "ListenersNotValid"), "Programmed": ("True", "Programmed"),
+            "ResolvedRefs": ("True", "ResolvedRefs"),
         }  # fmt: skip
         assert listener_of(told, "b")["attachedRoutes"] == 1
         assert told.config == resolution.config
@@ -214,12 +215,14 @@ class TestWithProgrammed:
         told = with_programmed(self.resolved(), {80: "taken", 81: "taken"})
         assert conditions(gateway_of(told)) == {
             "Accepted": ("False", "ListenersNotValid"), "Programmed": ("False", "Invalid"),
+            "ResolvedRefs": ("True", "ResolvedRefs"),
         }  # fmt: skip
 
     def test_an_address(self):
         told = with_programmed(self.resolved(), {}, {"192.0.2.7": "Cannot assign requested address"}, now=LATER)
         assert conditions(gateway_of(told)) == {
             "Accepted": ("True", "Accepted"), "Programmed": ("False", "AddressNotUsable"),
+            "ResolvedRefs": ("True", "ResolvedRefs"),
         }  # fmt: skip
         assert "addresses" not in gateway_of(told)
 
