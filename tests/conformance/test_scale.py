@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tests.conformance.world import METHOD, PORT, World, ask, eventually
 from tests.doubles import objects
 from tests.doubles.objects import listener, ref, route, rule
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROUTES = 1000
 ENDPOINTS = 10  # of each route's Service
@@ -84,8 +84,8 @@ def settled() -> bool:
 
 
 @pytest.fixture
-def process(pygw: Cluster) -> Iterator[Process]:
-    yield Process(pygw)
+def process(pygw: Cluster) -> Process:
+    return Process(pygw)
 
 
 def measure(change: Callable[[int], str], channel: grpc.Channel) -> list[float]:
