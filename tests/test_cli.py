@@ -56,6 +56,26 @@ def test_version(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
         ([], "usage: pygw COMMAND [options]\n\npygw: a command is due; see 'pygw --help'"),
         (["rnu"], "pygw: there is no command 'rnu', did you mean run?; see 'pygw --help'"),
         (["--verison"], "pygw: there is no option --verison, did you mean --version?; see 'pygw --help'"),
+        (["run", "-f", "-", "--kubernetes"], "pygw run: --kubernetes and -f are two sources; give one of them"),
+        (["run", "-f", "-", "--watch-namespace", "a"], "pygw run: --watch-namespace needs --kubernetes"),
+        (["run", "-f", "-", "--context", "a"], "pygw run: --context needs --kubernetes"),
+        (
+            ["run", "--kubernetes", "--resolve", "a/b:1=c:2"],
+            "pygw run: --resolve is for file mode; with --kubernetes EndpointSlices say it",
+        ),
+        (
+            ["run", "--kubernetes", "--kubeconfig", "/nowhere"],
+            "pygw run: --kubeconfig /nowhere: no such file",
+        ),
+        (
+            ["run", "--kubernetes", "--watch-namespace", "Team_A"],
+            "pygw run: argument --watch-namespace: 'Team_A' is no name of a namespace; see 'pygw run --help'",
+        ),
+        (
+            ["run", "--kubernetes", "--gateway-service", "front"],
+            "pygw run: argument --gateway-service: 'front' is not NAMESPACE/NAME, as in pygw-system/pygw; "
+            "see 'pygw run --help'",
+        ),
         (["run"], "pygw run: what to serve is missing; name files or folders with -f PATH, or give --kubernetes"),
         (["run", "-f", "/no/such"], "pygw run: -f /no/such: no such file or folder"),
         (["run", "-f", "-", "-f", "-"], "pygw run: -f - is standard input and can be given only once"),

@@ -35,7 +35,8 @@ def _environment() -> dict[str, str]:
 class Gateway:
     """A gateway serving the YAML in `folder` on loopback; a context manager that stops it and checks how it ended.
 
-    `resolve` maps "namespace/name" of a Service (port 50051) to a local port, as --resolve does.
+    `resolve` maps "namespace/name" of a Service (port 50051) to a local port, as --resolve does; `source` replaces
+    `-f folder`.
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class Gateway:
         workers: int = 2,
         port: int | None = None,
         port_of_listener: int = 80,
+        source: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.admin_port = free_port()
         self.log: list[str] = []
         self._log_changed = threading.Condition()
-        command = [sys.executable, "-m", "pygw", "run", "-f", str(folder)]
+        command = [sys.executable, "-m", "pygw", "run", *(source or ("-f", str(folder)))]
         command += ["--port-map", f"{port_of_listener}={self.port}", "--bind", "127.0.0.1"]
         command += ["--admin", f"127.0.0.1:{self.admin_port}", "--workers", str(workers)]
         command += ["--log-format", "json", "--drain-delay", "0", "--drain-timeout", "10"]

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import copy
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -416,6 +418,55 @@ def _status(code: int, reason: str, message: str) -> bytes:
 
 def _refusal(code: int, reason: str, message: str) -> web.Response:
     return web.Response(status=code, body=_status(code, reason, message), content_type="application/json")
+
+
+class KubeApiThread:
+    """A KubeApi in a thread of its own, for a gateway that is another process; a context manager.
+
+    Its attributes are the KubeApi's; its methods run in that thread, and give what they give.
+    """
+
+    def __init__(self) -> None:
+        self._api = KubeApi()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+
+    def __enter__(self) -> KubeApiThread:
+        self._thread.start()
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._api, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            async def work() -> Any:
+                result = found(*arguments, **options)
+                return await result if asyncio.iscoroutine(result) else result
+
+            return asyncio.run_coroutine_threadsafe(work(), self._loop).result(10)
+
+        return call
+
+    def kubeconfig(self, folder: Path) -> Path:
+        """A kubeconfig that leads here."""
+        path = folder / "kubeconfig"
+        config = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": self.url}}],
+            "users": [{"name": "test", "user": {"token": "secret"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": "pygw-system"}}],
+        }  # fmt: skip
+        path.write_text(json.dumps(config))
+        return path
 
 
 async def connect(server: KubeApi, token: str = "") -> Api:
