@@ -160,7 +160,7 @@ class Api:
     ) -> aiohttp.ClientResponse:
         """Send; where the credentials are refused, read them again and send once more."""
         if self._is_stale:
-            self._is_stale = not await self.reload()
+            self._is_stale = not await self._reload_or_not()
         url = quote(path) + (f"?{urlencode(query)}" if query else "")
         for is_last in (False, True):
             headers = {"User-Agent": f"pygw/{__version__}", "Accept": "application/json", "Content-Type": content_type}
@@ -173,7 +173,7 @@ class Api:
                 method, self._configuration.host + url, headers=headers, body=body, _request_timeout=limits
             )
             response: aiohttp.ClientResponse = sent.response
-            if response.status == 401 and not is_last and await self.reload():
+            if response.status == 401 and not is_last and await self._reload_or_not():
                 response.close()
                 continue
             return response
@@ -194,6 +194,14 @@ class Api:
                 log.info("credentials read again", extra={"server": self.host})
                 await old.close()  # what still runs over the old connections is resumed over new ones
         return True
+
+    async def _reload_or_not(self) -> bool:
+        """reload(); a kubeconfig that is broken for now leaves what we have."""
+        try:
+            return await self.reload()
+        except Exception as error:  # as in connect()
+            log.warning("the credentials cannot be read again", extra={"reason": str(error) or type(error).__name__})
+            return False
 
     @contextlib.contextmanager
     def _as_api_error(self, method: str) -> Iterator[None]:

@@ -33,22 +33,7 @@ class References:
         self._grants = Grants(())
 
     def update(self, kind: str, key: Key) -> frozenset[Reference]:
-        """Take in that one object came, went or changed; what it refers to now."""
-        if kind in DECIDING:
-            if kind == "ReferenceGrant":
-                self._grants = Grants(self._objects["ReferenceGrant"].values())
-            self._of = {}
-            for referring in REFERRING:
-                for other in self._objects[referring]:
-                    self._set(referring, other)
-            return frozenset()
-        return self._set(kind, key)
-
-    def all(self) -> frozenset[Reference]:
-        """Everything that is referred to."""
-        return frozenset().union(*self._of.values())
-
-    def _set(self, kind: str, key: Key) -> frozenset[Reference]:
+        """Take in that one object of the REFERRING kinds came, went or changed; what it refers to now."""
         item = self._objects[kind].get(key)
         found = frozenset(self._permitted(item)) if item is not None else frozenset()
         if found:
@@ -56,6 +41,18 @@ class References:
         else:
             self._of.pop((kind, *key), None)
         return found
+
+    def refresh(self) -> None:
+        """Take in that objects of the DECIDING kinds came, went or changed."""
+        self._grants = Grants(self._objects["ReferenceGrant"].values())
+        self._of = {}
+        for kind in REFERRING:
+            for key in self._objects[kind]:
+                self.update(kind, key)
+
+    def all(self) -> frozenset[Reference]:
+        """Everything that is referred to."""
+        return frozenset().union(*self._of.values())
 
     def _permitted(self, item: Object) -> Iterator[Reference]:
         kind, namespace = item["kind"], item["metadata"]["namespace"]

@@ -81,6 +81,8 @@ class KubernetesSource:
     _problems: list[Problem] = field(default_factory=list)
     _endpoints: Counter[Key] = field(default_factory=Counter)  # slices with endpoints, by Service
     _recovery: asyncio.TimerHandle | None = None
+    _is_stale: bool = False  # whether references are yet to be followed
+    _must_refresh: bool = False  # ...all of them
     _is_open: bool = False  # whether on_change is to be called
     _progress: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -121,7 +123,7 @@ class KubernetesSource:
 
     def is_complete(self) -> bool:
         """Whether everything has been listed once, as far as it exists."""
-        return not self.waiting_for()
+        return not self._is_stale and not self.waiting_for()
 
     def waiting_for(self) -> list[str]:
         """What has not been listed yet, with the reason where there is one; for /readyz."""
@@ -161,10 +163,14 @@ class KubernetesSource:
             objects[key] = item
         with self._lock:
             self._pending[place] = item
-        if kind.name in REFERRING or kind.name in DECIDING:
-            wanted = self._references.update(kind.name, key)
-            self._follow_references()
-            self._hold(place, wanted, HOLD)
+        if kind.name in DECIDING:
+            self._references_changed(must_refresh=True)
+        elif kind.name in REFERRING:
+            wanted = {one for one in self._references.update(kind.name, key) if self._is_in_scope(one)}
+            for reference in wanted - self._by_reference.keys():
+                self._watch(reference)
+            self._references_changed()
+            self._hold(place, frozenset(wanted), HOLD)
         elif kind.name in ROUTE_KINDS:
             self._hold(place, _services(item) - _services(old) if old is not None else frozenset(), HOLD_ROUTE)
         elif kind.name == "EndpointSlice":
@@ -227,30 +233,43 @@ class KubernetesSource:
 
     # ===== Secrets and ConfigMaps =====
 
+    def _references_changed(self, must_refresh: bool = False) -> None:
+        """Follow them once this burst of changes is over: a page of a list may bring hundreds of grants."""
+        self._must_refresh |= must_refresh
+        if not self._is_stale:
+            self._is_stale = True
+            asyncio.get_running_loop().call_soon(self._follow_references)
+
     def _follow_references(self) -> None:
         """Watch what is referred to, and nothing else."""
-        wanted = {
-            reference
-            for reference in self._references.all()
-            if not self.scope.namespaces or reference[1] in self.scope.namespaces
-        }
+        if self._must_refresh:
+            self._references.refresh()
+        self._is_stale = self._must_refresh = False
+        wanted = {reference for reference in self._references.all() if self._is_in_scope(reference)}
         for reference in self._by_reference.keys() - wanted:
             informer, task = self._by_reference.pop(reference)
             task.cancel()
             for key in informer.objects:
                 self._on_object(informer.kind, key, None)
         for reference in wanted - self._by_reference.keys():
-            kind, namespace, name = reference
-            informer = Informer(
-                self.api,
-                SECRET if kind == "Secret" else CONFIG_MAP,
-                self._on_object,
-                self._on_state,
-                namespace=namespace,
-                name=name,
-                may_be_denied=True,  # the role may name single Secrets; one that it does not name is as good as absent
-            )
-            self._by_reference[reference] = informer, self._start(informer.run())
+            self._watch(reference)
+        self._progress.set()
+
+    def _is_in_scope(self, reference: Reference) -> bool:
+        return not self.scope.namespaces or reference[1] in self.scope.namespaces
+
+    def _watch(self, reference: Reference) -> None:
+        kind, namespace, name = reference
+        informer = Informer(
+            self.api,
+            SECRET if kind == "Secret" else CONFIG_MAP,
+            self._on_object,
+            self._on_state,
+            namespace=namespace,
+            name=name,
+            may_be_denied=True,  # the role may name single Secrets; one that it does not name is as good as absent
+        )
+        self._by_reference[reference] = informer, self._start(informer.run())
 
     def _is_settled(self, wanted: _Wants) -> bool:
         """Whether there is no point in waiting for it."""

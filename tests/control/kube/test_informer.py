@@ -14,7 +14,7 @@ from pygw.control.kube.api import Api
 from pygw.control.kube.informer import Informer
 from pygw.control.kube.kinds import KINDS, SECRET, Kind
 from tests.doubles.kube_api import KubeApi, connect, running
-from tests.doubles.objects import gateway, route
+from tests.doubles.objects import route
 
 GRPC_ROUTE = next(kind for kind in KINDS if kind.name == "GRPCRoute")
 SERVICE = next(kind for kind in KINDS if kind.name == "Service")
@@ -423,30 +423,6 @@ def test_a_silent_watch_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         async with world(prepare=with_routes("a")) as it:
             await it.until(lambda: it.server.count("WATCH", "") >= 3)
             assert it.names() == ["a"]
-
-    asyncio.run(scenario())
-
-
-def test_credentials_are_read_again_when_they_are_refused() -> None:
-    async def scenario() -> None:
-        async with KubeApi() as server:
-            server.put(gateway())
-            server.token = "old"
-            tokens = ["old"]
-
-            async def load(configuration: Any) -> str:
-                configuration.host = server.url
-                configuration.api_key["BearerToken"] = f"Bearer {tokens[0]}"
-                return ""
-
-            api = Api(load)
-            await api.reload()
-            path = "/apis/gateway.networking.k8s.io/v1/gateways"
-            assert len((await api.call("GET", path))["items"]) == 1
-            server.token = tokens[0] = "new"
-            api._reloaded_at = float("-inf")
-            assert len((await api.call("GET", path))["items"]) == 1
-            await api.close()
 
     asyncio.run(scenario())
 
