@@ -43,8 +43,11 @@ class Authority:
         _openssl("req", "-x509", *_NEW_KEY, "-days", "2", "-subj", f"/CN={name}", *files)
         self.certificate = Path(self._path("crt")).read_bytes()
 
-    def issue(self, common_name: str, *alternatives: str) -> Certificate:
-        """A certificate for clients and servers; `alternatives` as openssl writes them (DNS:name, URI:uri)."""
+    def issue(self, common_name: str, *alternatives: str, days: int = 2) -> Certificate:
+        """A certificate for clients and servers; `alternatives` as openssl writes them (DNS:name, URI:uri).
+
+        It is valid for `days` from now; for fewer than none it has expired.
+        """
         self._issued += 1
         label = f"{self._name}-{self._issued}"
         key, request, certificate, extensions = (
@@ -53,7 +56,7 @@ class Authority:
         _openssl("req", *_NEW_KEY, "-subj", f"/CN={common_name}", "-keyout", key, "-out", request)
         names = ",".join(alternatives or (f"DNS:{common_name}",))
         Path(extensions).write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n")
-        signer = ("-CA", self._path("crt"), "-CAkey", self._path("key"), "-CAcreateserial", "-days", "2")
+        signer = ("-CA", self._path("crt"), "-CAkey", self._path("key"), "-CAcreateserial", "-days", str(days))
         _openssl("x509", "-req", "-in", request, *signer, "-out", certificate, "-extfile", extensions)
         return Certificate(Path(certificate).read_bytes(), Path(key).read_bytes())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +15,8 @@ import pytest
 
 from tests.conformance.rig import gateway
 from tests.conformance.rig.cluster import Cluster, class_object
-from tests.conformance.rig.rest import Api, Object
-from tests.conformance.world import METHOD, PORT, World, ask, condition, eventually
+from tests.conformance.rig.rest import Object
+from tests.conformance.world import PORT, World, ask, condition, eventually
 from tests.doubles.load import Load
 from tests.doubles.objects import grant, listener, ref, route, rule, service
 
@@ -183,37 +182,3 @@ def test_class_becomes_anothers(pygw: Cluster, world: World) -> None:
         world.wait_until_served(world.channel(), backend)
     finally:
         world.api.delete("GatewayClass", "fickle")
-
-
-# ===== statuses =====
-
-
-def test_statuses_settle(pygw: Cluster, world: World, api: Api) -> None:
-    """Once all is said, nothing is written again: no object of ours changes its resourceVersion."""
-    world.backend()
-    world.gateway(listener())
-    world.route(rule(ref()))
-    world.wait_until_served(world.channel(), world.backend())
-    kinds = ("GatewayClass", "Gateway", "GRPCRoute")
-
-    def versions() -> dict[str, str]:
-        return {
-            f"{kind}/{item['metadata'].get('namespace', '')}/{item['metadata']['name']}": item["metadata"][
-                "resourceVersion"
-            ]
-            for kind in kinds
-            for item in api.list(kind)
-        }
-
-    def settled() -> bool:
-        before = versions()
-        # Endpoints change, which is no reason to write a status.
-        entry = api.get("EndpointSlice", "echo-1", world.namespace)
-        for ready in (False, True):
-            endpoints = [one | {"conditions": {"ready": ready}} for one in entry["endpoints"]]
-            api.patch(entry, {"endpoints": endpoints})
-        time.sleep(2.0)  # the time in which nothing may happen
-        return before == versions()
-
-    eventually(settled, "settled")
-    assert ask(world.channel(), METHOD) == "echo"
