@@ -29,6 +29,7 @@ COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubelet")
 START_TIMEOUT = 120.0  # all on two busy cores; it takes 10 s on idle ones
 STOP_TIMEOUT = 10.0
 POLL_INTERVAL = 0.1
+PYGW = (sys.executable, "-m", "pygw")
 # No node, disk, certificate or autoscaling controllers: nothing of the kind is here.
 CONTROLLERS = (
     "deployment-controller",
@@ -102,6 +103,7 @@ class Cluster:
         images = {
             "gateway-api/echo-basic": [str(tools.folder() / "bin" / "echo-basic")],
             "pygw.dev/test-backend": [sys.executable, "-m", "tests.conformance.backend"],
+            "pygw-grpc": [sys.executable, "-m", "tests.conformance.rig.container", str(self.folder), *PYGW],
         }
         options = {"server": SERVER, "token": token, "images": images, "prefix": f"{self.name}-"}
         (self.folder / "kubelet.json").write_text(json.dumps(options, indent=2))
