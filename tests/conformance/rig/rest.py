@@ -44,13 +44,14 @@ class Api:
         self._host, self._port, self._token = url.hostname, url.port, token
         self._tls = ssl.create_default_context(cafile=str(authority))
         self._local = threading.local()
+        self._opened: list[http.client.HTTPSConnection] = []  # by all threads: some end before the test does
 
     def close(self) -> None:
-        """Close this thread's connection; the next call opens one again."""
-        connection = getattr(self._local, "connection", None)
-        if connection:
+        """Close the connections of all threads, which must have no call under way."""
+        for connection in self._opened:
             connection.close()
-        self._local.connection = None
+        self._opened.clear()
+        self._local = threading.local()
 
     # ===== calls =====
 
@@ -62,8 +63,7 @@ class Api:
         data = json.dumps(body) if body is not None else None
         for is_last in (False, True):
             kept = getattr(self._local, "connection", None)
-            connection = kept or self.connect(timeout)
-            self._local.connection = connection
+            connection = kept or self._open(timeout)
             try:
                 connection.request(method, path, body=data, headers=headers)
                 response = connection.getresponse()
@@ -71,12 +71,20 @@ class Api:
                 break
             except (OSError, http.client.HTTPException):
                 connection.close()
+                self._opened.remove(connection)
                 self._local.connection = None
                 if is_last or not kept:  # a connection that was kept may have been closed by the server
                     raise
         if response.status >= 300:
             raise ApiError(response.status, method, path, answer.decode(errors="replace"))
         return json.loads(answer) if answer.startswith((b"{", b"[")) else None
+
+    def _open(self, timeout: float) -> http.client.HTTPSConnection:
+        """A connection for this thread's calls."""
+        connection = self.connect(timeout)
+        self._local.connection = connection
+        self._opened.append(connection)
+        return connection
 
     def connect(self, timeout: float | None) -> http.client.HTTPSConnection:
         """A new connection, for one who reads a stream."""
