@@ -105,7 +105,8 @@ class Settings:
         "is reached; then calls wait.", "pygw_upstream_connections")
     keepalive_time: float = setting(
         60.0, "seconds", "A PING is sent on a client connection that was silent for so long with calls open; 0: never.")
-    keepalive_timeout: float = setting(20.0, "seconds", "The PING's answer must come within this.")
+    keepalive_timeout: float = setting(20.0, "seconds", "The PING's answer must come within this, and so "
+        "must a closed connection's last octets be taken by the other end.", "pygw_limit_hits_total{limit}")
     upstream_keepalive_time: float = setting(
         60.0, "seconds", "As keepalive_time, to endpoints with calls open; 0: never.")
     max_connection_idle: float = setting(
@@ -116,8 +117,8 @@ class Settings:
     max_connection_age_grace: float = setting(
         0.0, "seconds", "Calls still open so long after max_connection_age are ended with UNAVAILABLE; 0: never.")
     unserved_wait: float = setting(
-        1.0, "seconds", "A request that is not gRPC is answered (415, 405) when it is whole, after 16 KiB of it, or after "
-        "so long: before that what is malformed in it is still found.")
+        1.0, "seconds", "A request that is not gRPC is answered (415, 405) when it is whole, after 16 KiB of it, or "
+        "after so long: before that what is malformed in it is still found.")
     max_mirror_calls: int = setting(
         1024, "calls", "Mirrored calls (RequestMirror) that one worker may have open; more are not mirrored.",
         "pygw_mirrors_failed_total")

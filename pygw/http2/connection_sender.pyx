@@ -61,7 +61,9 @@ cdef class ConnectionSender(ConnectionState):
 
     # HPACK keeps both ends in step: a block that was encoded must be sent. So what cannot be sent is refused before.
     cdef int check_sendable(self, Stream* stream) except -1:
-        if stream.state != STREAM_LIVE and not self.failed:
+        if self.failed:
+            return 0
+        if stream.state != STREAM_LIVE:
             raise RuntimeError("sending on a stream that has ended")
         if stream.flags & SENT_WHOLE:
             raise RuntimeError(f"sending behind the end of stream {stream.id}")
@@ -72,6 +74,8 @@ cdef class ConnectionSender(ConnectionState):
         return self.open_block()
 
     cdef int open_block(self) except -1:
+        if self.block_start >= 0 and not self.failed:
+            raise RuntimeError("header block within another one, or behind one that raised")
         buffer_reserve(&self.out, FRAME_HEAD_LENGTH)
         self.block_start = self.out.length
         self.out.length += FRAME_HEAD_LENGTH
@@ -305,7 +309,8 @@ cdef class ConnectionSender(ConnectionState):
         return 0
 
     cdef int finish_with_reset(self, Stream* stream, uint32_t error_code) except -1:
-        if stream.state != STREAM_LIVE or stream.flags & STREAM_RESET_QUEUED:
+        # (A stream may have gone back to the pool with its connection: then `failed` tells.)
+        if self.failed or stream.state != STREAM_LIVE or stream.flags & STREAM_RESET_QUEUED:
             return 0
         enter(self)
         try:

@@ -7,6 +7,7 @@ from .constants cimport (
     DEFAULT_WINDOW,
     ENHANCE_YOUR_CALM,
     FRAME_SETTINGS,
+    INTERNAL_ERROR,
     LARGEST_STREAM_ID,
     NO_ERROR,
     SETTINGS_ENABLE_PUSH,
@@ -106,6 +107,9 @@ cdef class ConnectionState(ConnectionHooks):
         return 0
 
     cdef bytes take_output(self):
+        if self.block_start >= 0 and not self.failed:
+            # What encoded it has raised in the middle. The peer's HPACK table is behind ours now (§4.3).
+            self.fail(INTERNAL_ERROR, "a header block was not finished")
         if self.write_blocked:
             self.blocked_output += self.out.length
         self.output_announced = False
@@ -176,9 +180,11 @@ cdef class ConnectionState(ConnectionHooks):
         self.error = reason
         self.error_code = error_code
         self.doom_streams(0, CLOSED_CONNECTION, error_code)
-        self.close_doomed()
-        self.on_failed()
-        self.settle()
+        try:
+            self.close_doomed()
+        finally:
+            self.on_failed()
+            self.settle()
         return 0
 
     cdef int write_settings(self) except -1:
@@ -226,7 +232,7 @@ cdef class ConnectionState(ConnectionHooks):
 
     cdef int credit(self, Stream* stream, Py_ssize_t octets) except -1:
         cdef uint32_t drained
-        if stream.state != STREAM_LIVE or self.failed or octets <= 0:
+        if self.failed or stream.state != STREAM_LIVE or octets <= 0:
             return 0
         drained = <uint32_t>min(octets, <Py_ssize_t>stream.undrained)
         enter(self)

@@ -39,6 +39,8 @@ class RecordingConnection:
     def open(self) -> int | None:
         """Connection.open_stream(): the id, or None where no stream may be opened."""
     def send_headers(self, stream_id: int, fields: Iterable[tuple[bytes, bytes]], end_stream: bool = False) -> None: ...
+    def break_off(self, stream_id: int, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        """As send_headers(), but with a MemoryError in the middle of the header block."""
     def send(self, stream_id: int, data: bytes, end_stream: bool = False) -> int:
         """Connection.send_data(): octets that went out at once."""
     def send_trailing(self, stream_id: int, fields: Iterable[tuple[bytes, bytes]]) -> None:

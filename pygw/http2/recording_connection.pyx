@@ -183,6 +183,14 @@ cdef class RecordingConnection(Connection):
             self.encoder.encode_field(&self.out, sent.fields + i)
         self.end_headers(stream, end_stream)
 
+    def break_off(self, uint32_t stream_id, fields):
+        cdef SentFields sent = SentFields(fields)
+        cdef Py_ssize_t i
+        self.begin_headers(self.stream_of(stream_id))
+        for i in range(sent.count):
+            self.encoder.encode_field(&self.out, sent.fields + i)
+        raise MemoryError
+
     def send(self, uint32_t stream_id, bytes data not None, bint end_stream=False):
         return self.send_data(self.stream_of(stream_id), <const uint8_t*>data, len(data), end_stream)
 

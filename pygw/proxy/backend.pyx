@@ -67,6 +67,7 @@ cdef class Backend:
         Py_XDECREF(call.endpoint)
         Py_INCREF(other)
         call.endpoint = <PyObject*>other
+        call.load = &other.load
         if not other.wait(call):
             return False
         other.serve_queue()

@@ -14,7 +14,7 @@ from ..field cimport (
     Field,
 )
 from .access_log cimport AccessEntry, Text
-from .call_record cimport CALL_RESPONSE_BEGUN, Call
+from .call_record cimport Call
 from .client_address cimport client_address
 from .context cimport Context
 

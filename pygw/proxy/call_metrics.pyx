@@ -342,7 +342,7 @@ HELP = {
     "pygw_downstream_tls_errors_total": (
         "counter", "TLS handshakes and sessions with clients that failed; --log-level debug says why."),
     "pygw_downstream_misdirected_total": (
-        "counter", "Requests answered with 421: their :authority belongs to another listener than the TLS server name."),
+        "counter", "Requests answered with 421: their :authority is of another listener than the TLS server name."),
     "pygw_downstream_streams_opened_total": ("counter", "Streams that clients opened."),
     "pygw_downstream_streams": ("gauge", "Streams of clients open."),
     "pygw_downstream_received_bytes_total": ("counter", "Received from clients, all of HTTP/2 included."),
@@ -353,7 +353,7 @@ HELP = {
     "pygw_upstream_connects_total": ("counter", "Connections to endpoints begun."),
     "pygw_upstream_connect_failures_total": ("counter", "Connections to endpoints that did not come about."),
     "pygw_upstream_tls_errors_total": (
-        "counter", "TLS handshakes and sessions with endpoints that failed, certificates that are not trusted included."),
+        "counter", "TLS handshakes and sessions with endpoints that failed, also by certificates not trusted."),
     "pygw_upstream_connections": ("gauge", "Connections to endpoints open."),
     "pygw_upstream_connection_errors_total": ("counter", "Connections ended for what the endpoint did wrong."),
     "pygw_upstream_streams_opened_total": ("counter", "Streams opened to endpoints: attempts of calls and mirrors."),

@@ -1,4 +1,4 @@
-# call_record.pxd: the data of one gRPC call. What is done with it is in call.pyx.
+# call_record.pxd: the data of one gRPC call. What is done with it is in call_*.pyx, by the part of its life.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -13,13 +13,12 @@ from .timer_wheel cimport Timer
 cdef enum CallFlag:
     CALL_GRPC = 0x0001           # content-type application/grpc...: failures are grpc-status, else HTTP status
     CALL_REQUEST_ENDED = 0x0002  # the client has half-closed
-    CALL_RESPONSE_BEGUN = 0x0004 # a final response head went to the client
-    CALL_RESPONSE_ENDED = 0x0008 # END_STREAM of the response was relayed or made
+    CALL_RESPONSE_BEGUN = 0x0004  # a final response head went to the client
     CALL_FINISHED = 0x0010       # counted and logged
     CALL_MIRROR = 0x0020
+    CALL_RELEASED = 0x0040       # over: see call_life.pxd
     CALL_UNSERVED = 0x0080       # not a gRPC call: waits for its end, to be answered with http_status
     CALL_HEAD = 0x0100           # ... by the HEAD method: without a body
-    CALL_DELIVERED = 0x0040      # HEADERS were given to an upstream: it may have been processed
 
 cdef struct CallQueue:           # calls that wait at one Endpoint, oldest first
     Call* first
@@ -34,7 +33,7 @@ cdef struct EndpointLoad:        # what Calls need of their Endpoint
     Py_ssize_t label_length
 
 cdef struct Call:
-    Call* next                   # Context.calls, or the freelist
+    Call* next                   # first: Context.calls, its released ones, or the freelist
     Call* previous
     Call* queue_next             # CallQueue
     Call* queue_previous
@@ -69,13 +68,12 @@ cdef struct Call:
     FieldBlock* early_trailers
     MessageTracker request
     MessageTracker response
-    uint64_t request_octets
+    uint64_t request_octets      # of a mirror: how many of its primary's it was given
     uint64_t response_octets
     int listener
     int grpc_status              # what the client got; -1 none yet
     uint16_t http_status
     uint16_t flags               # CallFlag
-    uint16_t interim             # 1xx responses so far
     uint8_t attempts
     EndedBy ended_by
     const char* reason           # static text

@@ -2,8 +2,8 @@
 # RFC 7301). No keys, no OpenSSL.
 #
 # The ssl module tells the server name only after the SSLContext is chosen, and then changes the certificate but neither
-# the verification of clients nor the key of the session tickets (CVE-2025-23419 is what comes of that). Here the context
-# is chosen first, and what cannot be served is refused for the price of reading a few octets.
+# the verification of clients nor the key of the session tickets (CVE-2025-23419 is what comes of that). Here the
+# context is chosen first, and what cannot be served is refused for the price of reading a few octets.
 
 from libc.stdint cimport uint8_t
 

@@ -3,7 +3,7 @@
 # Whether a site speaks TLS is asked when a connection comes, so that a port can change without being bound anew. The
 # listener is chosen by the server name before OpenSSL is asked (client_hello.pxd). No routes, no calls.
 
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t, uint8_t, uint64_t
 
 from ..http2.buffer cimport Buffer
 from ..http2.message cimport RequestHead
@@ -20,6 +20,7 @@ cdef class Gate:
     """What the client connections of one Relay share: where new calls go."""
     cdef:
         Snapshot snapshot            # the present one; None: nothing to serve yet
+        uint64_t generation          # counts snapshots
         object trusted               # TrustedProxies
         object proxy_senders         # TrustedProxies: who must send a PROXY header; None: nobody
         set connections
@@ -30,7 +31,9 @@ cdef class ClientPeer(Peer):
         Gate gate
         readonly str site_address    # the site's local address; where the listener binds all, the connection's own
         readonly int site_port
-        Snapshot site_snapshot       # the one that `site`, `is_stale` and `named_listener` belong to
+        # The Gate.generation that `site`, `is_stale` and `named_listener` belong to. No reference: an idle connection
+        # would keep an old snapshot.
+        uint64_t site_generation
         int site
         Buffer early                 # octets before the PROXY header, then before the ClientHello was whole
         # ===== TLS =====
@@ -41,7 +44,7 @@ cdef class ClientPeer(Peer):
         object listener_tls          # tls.ServerTls of the listener that admitted it
         int32_t named_listener       # that of the server name
 
-    # The site of this connection in `snapshot`, looked up once for each snapshot.
+    # The site of this connection in the present snapshot, looked up once for each.
     cdef int current_site(self, Snapshot snapshot) except? -2
     # Whether a request may be served here.
     cdef Admission admission(self, Snapshot snapshot, const RequestHead* head) except ADMISSION_FAILED

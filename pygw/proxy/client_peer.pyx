@@ -67,9 +67,9 @@ cdef class ClientPeer(Peer):
         Peer.connection_lost(self, exception)
 
     cdef int current_site(self, Snapshot snapshot) except? -2:
-        if self.site_snapshot is not snapshot:
+        if self.site_generation != self.gate.generation:
             self.site = snapshot.table.site(self.site_address, self.site_port)
-            self.site_snapshot = snapshot
+            self.site_generation = self.gate.generation
             self.check_admission(snapshot)
         return self.site
 

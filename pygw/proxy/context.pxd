@@ -11,17 +11,31 @@ from .access_log cimport AccessLog
 from .call_metrics cimport CallMetrics, RelayCounters
 from .timer_wheel cimport Timer, TimerWheel
 
+# With AddressSanitizer each Call is an allocation of its own, so that its use after its end is seen.
+cdef extern from *:
+    """
+    #ifndef PYGW_ISOLATED_CALLS
+    #ifdef __SANITIZE_ADDRESS__
+    #define PYGW_ISOLATED_CALLS 1
+    #else
+    #define PYGW_ISOLATED_CALLS 0
+    #endif
+    #endif
+    """
+    bint ISOLATED_CALLS "PYGW_ISOLATED_CALLS"
+
 cdef enum:
     READ_BUFFER = 262144         # octets; one for the whole worker, valid during buffer_updated()
     SCRATCH_OCTETS = 20480       # texts made for one header section (timeout, addresses, joined values)
 
 # Timer.kind: whose memory Timer.owner is follows from it.
 cdef enum TimerKind:
-    TIMER_HANDSHAKE = 1          # a Peer (as all below up to TIMER_GRACE): SETTINGS must have come
+    TIMER_HANDSHAKE = 1          # a Peer (as all below up to TIMER_LINGER): SETTINGS must have come
     TIMER_KEEPALIVE = 2
     TIMER_IDLE = 3
     TIMER_AGE = 4
     TIMER_GRACE = 5
+    TIMER_LINGER = 6             # closed, but for octets that the other end does not take
     TIMER_DEADLINE = 8           # a Call: grpc-timeout has passed
     TIMER_PENDING = 9            # a Call: has waited too long for a connection
     TIMER_UNSERVED = 10          # a Call: not gRPC, and not whole in time
@@ -43,8 +57,10 @@ cdef class Context(TimerWheel):
         list dirty                           # connections with output for the next flush
         bint flush_scheduled
 
-        # ===== calls (call.pyx) =====
+        # ===== calls (call_life.pyx) =====
         void* free_calls
+        void* released_calls                 # since the last flush: free from the next one on
+        void* last_released_call
         void* calls                          # all open ones, newest first
         readonly Py_ssize_t call_count
         readonly Py_ssize_t mirror_count
@@ -82,6 +98,7 @@ cdef class Context(TimerWheel):
 
     # Puts a connection on the list that flush() works off at the end of this loop turn: one write each.
     cdef int add_dirty(self, object peer) except -1
+    cdef void reclaim_calls(self) noexcept
     cdef uint64_t random(self) noexcept
     # Room for `count` Fields at `scratch`; contents are lost.
     cdef int reserve_scratch(self, Py_ssize_t count) except -1

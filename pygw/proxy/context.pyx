@@ -10,7 +10,7 @@ from libc.stdlib cimport free, realloc
 from ..field cimport Field
 from ..http2.connection cimport ConnectionOptions
 from ..http2.stream cimport StreamPool
-from .call_metrics cimport LIMIT_CONNECT_TIMEOUT, CallMetrics
+from .call_metrics cimport LIMIT_CONNECT_TIMEOUT
 from .timer_wheel cimport Timer, TimerWheel
 
 cdef extern from *:
@@ -29,6 +29,9 @@ cdef extern from *:
     #endif
     """
     void keep_large_buffers() noexcept
+
+cdef struct Released:            # how a Call begins
+    Released* next
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +96,7 @@ cdef class Context(TimerWheel):
         cdef list dirty = self.dirty
         self.dirty = []
         self.flush_scheduled = False
+        self.reclaim_calls()
         for peer in dirty:
             try:
                 peer.flush()
@@ -100,6 +104,20 @@ cdef class Context(TimerWheel):
                 # One connection's fault must not keep the others from writing.
                 logger.exception("flush failed")
                 peer.abort()
+
+    cdef void reclaim_calls(self) noexcept:
+        cdef Released* call = <Released*>self.released_calls
+        if call == NULL:
+            return
+        if ISOLATED_CALLS:
+            while call != NULL:
+                self.released_calls = call.next
+                free(call)
+                call = <Released*>self.released_calls
+            return
+        (<Released*>self.last_released_call).next = <Released*>self.free_calls
+        self.free_calls = call
+        self.released_calls = NULL
 
     def count_connect_timeout(self):
         """An endpoint did not accept within connect_timeout."""

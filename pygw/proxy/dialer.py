@@ -48,6 +48,11 @@ class Dialer:
         except (OSError, ValueError) as error:  # ValueError, ssl.SSLError: our certificate, or a bad server name
             endpoint.dial_failed(getattr(error, "strerror", None) or str(error))
             return
+        except Exception as error:
+            # Whatever it is, the endpoint must hear of it: it dials once at a time.
+            logger.exception("dialling failed", extra={"endpoint": endpoint.label.decode()})
+            endpoint.dial_failed(str(error) or type(error).__name__)
+            return
         # The wheel ends a handshake that takes too long (handshake_timeout), so this always ends.
         upstream = await settled
         if upstream.failure is not None:

@@ -20,7 +20,7 @@ cdef class Downstream(ClientPeer):
         Client client
         # The series of the last call: most calls of a connection are like the one before.
         CallSeries* last_series
-        const RuleRecord* last_rule          # of site_snapshot
+        const RuleRecord* last_rule
         const BackendRefRecord* last_ref
         Timer age_timer
         bint awaits_proxy_header

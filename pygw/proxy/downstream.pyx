@@ -5,27 +5,16 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset, strlen
 
-from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Request, RouteTable, RuleRecord, Span
-from ..field cimport TOKEN_AUTHORITY, TOKEN_METHOD, TOKEN_PATH, TOKEN_USER_AGENT, TOKEN_X_FORWARDED_FOR, Field, FieldMemo
+from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Request, RouteTable, RuleRecord
+from ..field cimport TOKEN_AUTHORITY, TOKEN_X_FORWARDED_FOR, Field, FieldMemo
 from ..http2.buffer cimport Buffer, buffer_append, buffer_free
 from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
 from ..http2.constants cimport ENHANCE_YOUR_CALM, REFUSED_STREAM
 from ..http2.message cimport RequestHead
 from ..http2.stream cimport Stream, copy_fields
-from .access_log cimport ENDED_BY_GATEWAY
 from .backend cimport Backend
-from .call cimport (
-    call_client_gone,
-    call_failed,
-    call_refused,
-    call_request_data,
-    call_request_trailers,
-    call_response_drained,
-    join_call,
-    new_call,
-    release_call,
-)
-from .call_log cimport log_call
+from .call_failure cimport call_client_gone, call_failed, call_refused
+from .call_life cimport new_call
 from .call_metrics cimport (
     LIMIT_FLOOD,
     LIMIT_MAX_CONCURRENT_STREAMS,
@@ -35,7 +24,6 @@ from .call_metrics cimport (
     LIMIT_MAX_HEADER_LIST_SIZE,
     CallSeries,
 )
-from .call_metrics cimport finish as finish_series
 from .call_metrics cimport start as start_series
 from .call_record cimport (
     CALL_GRPC,
@@ -45,6 +33,8 @@ from .call_record cimport (
     CALL_UNSERVED,
     Call,
 )
+from .call_request cimport call_request_data, call_request_trailers, join_call
+from .call_response cimport call_response_drained
 from .client_address cimport ADDRESS_TEXT_MAX, FORWARDED_FOR_MAX, Address, TrustedProxies, format_address, parse_address
 from .client_peer cimport Admission, ADMITTED, MISDIRECTED, ClientPeer, Gate, looks_like_http1
 from .context cimport TIMER_AGE, TIMER_DEADLINE, TIMER_GRACE, TIMER_UNSERVED, Context
@@ -98,7 +88,9 @@ cdef class Downstream(ClientPeer):
                 &self.age_timer, self.context.max_connection_age * (0.9 + self.context.random() % 2001 / 10000.0)
             )
         self.arm_idle()
-        if self.context.draining:
+        if self.context.closing:
+            self.finish()
+        elif self.context.draining:
             self.leave()
 
     cdef int set_client(self, bytes address) except -1:
@@ -183,6 +175,7 @@ cdef class Downstream(ClientPeer):
 
     def on_timer(self, int kind):
         """One of this connection's timers has fired."""
+        self.context.turn_us = self.context.time_us()
         if kind == TIMER_AGE:
             self.context.counters.limit_hits[<int>LIMIT_MAX_CONNECTION_AGE] += 1
             self.leave()
@@ -226,7 +219,7 @@ cdef class Downstream(ClientPeer):
     # ===== a request =====
 
     cdef int current_site(self, Snapshot snapshot) except? -2:
-        if self.site_snapshot is not snapshot:
+        if self.site_generation != self.gate.generation:
             self.last_series = NULL
         return ClientPeer.current_site(self, snapshot)
 
@@ -280,6 +273,7 @@ cdef class Downstream(ClientPeer):
     # malformed (RFC 9113 §8.1.1); but it need not be whole for long, nor be long.
     cdef int refuse_http(self, Stream* stream, int status, RequestHead* head, bint end_stream) except -1:
         cdef Context context = self.context
+        cdef CallSeries* series = context.metrics.series(NULL, 0, NULL, 0, NULL, 0)
         cdef Call* call = new_call(context)
         call.flags = CALL_UNSERVED
         if is_method(head.method, "HEAD"):
@@ -289,8 +283,8 @@ cdef class Downstream(ClientPeer):
         call.down = stream
         stream.owner = call
         call.started_us = context.turn_us
-        call.series = context.metrics.series(NULL, 0, NULL, 0, NULL, 0)
-        start_series(call.series)
+        call.series = series
+        start_series(series)
         if context.access_log is not None:
             self.keep_for_log(call, head)
         if end_stream:
@@ -316,6 +310,8 @@ cdef class Downstream(ClientPeer):
                          RequestHead* head) except NULL:
         cdef Context context = self.context
         cdef RouteTable table = snapshot.table
+        # What may raise comes before anything holds the call.
+        cdef CallSeries* series = self.find_series(table, found.rule, ref, head.path)
         cdef Call* call = new_call(context)
         call.flags = CALL_GRPC
         call.downstream = <PyObject*>self
@@ -328,8 +324,8 @@ cdef class Downstream(ClientPeer):
         call.ref = ref
         call.listener = found.listener
         call.started_us = context.turn_us
-        call.series = self.find_series(table, found.rule, ref, head.path)
-        start_series(call.series)
+        call.series = series
+        start_series(series)
         if context.access_log is not None:
             self.keep_for_log(call, head)
         return call
@@ -391,7 +387,8 @@ cdef class Downstream(ClientPeer):
         cdef int pick
         if rule.failure_status >= 0:
             return self.answer_octets(
-                stream, snapshot, found, NULL, head, rule.failure_status, table.octets(rule.failure), rule.failure.length
+                stream, snapshot, found, NULL, head, rule.failure_status,
+                table.octets(rule.failure), rule.failure.length,
             )
         pick = table.pick(rule)
         if pick < 0:

@@ -31,7 +31,8 @@ cdef class Endpoint:
     cdef bint is_avoided(self) noexcept
     # Calls that wait go to what connections now take.
     cdef int serve_queue(self) except -1
-    cdef int fail_queue(self, int grpc_status, bytes message, const char* reason) except -1
+    cdef int avoid(self) except -1
+    cdef int refuse_queue(self, str text) except -1
     # Opens another connection unless one is being opened or there are max_upstream_connections.
     cdef int dial_if_useful(self) except -1
     cdef int add_upstream(self, Peer upstream) except -1

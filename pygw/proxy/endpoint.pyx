@@ -2,9 +2,11 @@
 
 from libc.stdint cimport uint64_t
 
-from .call cimport call_failed, enqueue_call, join_call, unqueue_call
+from .call_failure cimport call_failed
+from .call_life cimport enqueue_call, unqueue_call
 from .call_metrics cimport LIMIT_MAX_UPSTREAM_CONNECTIONS, LIMIT_PENDING_CALLS
 from .call_record cimport Call
+from .call_request cimport join_call
 from .context cimport TIMER_PENDING, Context
 from .peer cimport Peer
 
@@ -35,7 +37,7 @@ cdef class Endpoint:
         cdef Peer upstream, second = None
         for item in self.upstreams:
             upstream = <Peer>item
-            if upstream.can_open():
+            if upstream.can_open() and not upstream.is_choked():
                 if upstream.waiting_first == NULL and not upstream.write_blocked:
                     return upstream
                 if second is None:
@@ -73,26 +75,32 @@ cdef class Endpoint:
 
     def dial_failed(self, str text):
         """A connection could not be opened; `text` says why. Calls that wait go elsewhere or get UNAVAILABLE."""
-        cdef Call* call
-        cdef Call* following
         self.dialing -= 1
         self.context.counters.upstream_connect_failures += 1
+        self.avoid()
+        if not self.upstreams:
+            self.refuse_queue(text)
+        # Else it is not dead, only full: those that wait may still get their turn on what is there.
+
+    # Other endpoints come first for a while.
+    cdef int avoid(self) except -1:
         self.failures += 1
         self.context.turn_us = self.context.time_us()
         self.avoided_until_us = self.context.turn_us + (
             <uint64_t>AVOID_FIRST_US << min(self.failures - 1, AVOID_DOUBLINGS)
         ) * (50 + self.context.random() % 51) // 100
-        if self.upstreams:
-            # Not dead, only full: those that wait may still get their turn on what is there.
-            return
-        message = f"{self.label.decode()}: {text}".encode()
-        call = self.load.queue.first
-        while call != NULL:
-            following = call.queue_next
+        return 0
+
+    # Calls that wait go elsewhere or get UNAVAILABLE. Each time the first one: what one call does may end others.
+    cdef int refuse_queue(self, str text) except -1:
+        cdef bytes message = f"{self.label.decode()}: {text}".encode()
+        cdef Call* call
+        while self.load.queue.first != NULL:
+            call = self.load.queue.first
             unqueue_call(call)
             if not (<object>call.backend).move(<size_t>call):
                 call_failed(call, 14, message, len(message), "backend unreachable")
-            call = following
+        return 0
 
     def dial_done(self):
         """A connection was opened and has shown its SETTINGS, or went before; add_upstream() was told."""
@@ -106,9 +114,13 @@ cdef class Endpoint:
     cdef int remove_upstream(self, Peer upstream) except -1:
         if upstream in self.upstreams:
             self.upstreams.remove(upstream)
-        if self.load.queue.count > 0:
-            self.dial_if_useful()
-        return 0
+        if self.load.queue.count == 0:
+            return 0
+        if upstream.next_stream_id == 1 and not self.upstreams:
+            # It never took a call, and so might the next one not: dialling at once again would be a loop.
+            self.avoid()
+            return self.refuse_queue("connections close before they take a call")
+        return self.dial_if_useful()
 
     cdef int serve_queue(self) except -1:
         cdef Peer upstream
@@ -118,11 +130,6 @@ cdef class Endpoint:
                 return self.dial_if_useful()
             if not join_call(self.load.queue.first, upstream, NULL, 0):
                 return 0
-        return 0
-
-    cdef int fail_queue(self, int grpc_status, bytes message, const char* reason) except -1:
-        while self.load.queue.first != NULL:
-            call_failed(self.load.queue.first, grpc_status, message, len(message), reason)
         return 0
 
     # ===== membership =====

@@ -6,8 +6,8 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
-from .._fastmatch cimport EDIT_ADD, EDIT_REMOVE, EDIT_SET, EditRecord, ListRef, RouteTable
-from ..field cimport FIELD_INDEXED, TOKEN_OTHER, Field
+from .._fastmatch cimport EDIT_ADD, EDIT_SET, EditRecord, ListRef, RouteTable
+from ..field cimport FIELD_INDEXED, Field
 from .context cimport SCRATCH_OCTETS, Context
 
 

@@ -35,6 +35,8 @@ cdef class Peer(Connection):
     cdef int on_tls_failed(self, str text) except -1
     cdef int on_idle(self) except -1                 # the idle timer fired
     cdef double keepalive_seconds(self) noexcept     # 0: none
+    # The other end has not read for so long that no more calls should be begun here.
+    cdef bint is_choked(self) noexcept
     cdef int mark_dirty(self) except -1
     # The client end's first step, or the server end's after the ClientHello was chosen for.
     cdef int shake_hands(self) except -1

@@ -11,7 +11,7 @@ from .context cimport (
     TIMER_HANDSHAKE,
     TIMER_IDLE,
     TIMER_KEEPALIVE,
-    Context,
+    TIMER_LINGER,
 )
 from .call_metrics cimport LIMIT_HANDSHAKE_TIMEOUT, LIMIT_KEEPALIVE_TIMEOUT
 from .tls_stream cimport TlsStream
@@ -85,7 +85,16 @@ cdef class Peer(Connection):
         """The transport has drained."""
         self.write_blocked = False
         self.context.turn_us = self.context.time_us()
-        self.resume()
+        try:
+            self.resume()
+        except Exception:
+            logger.exception("connection failed", extra={"address": self.address.decode()})
+            self.abort()
+
+    cdef bint is_choked(self) noexcept:
+        return self.write_blocked and (
+            self.blocked_output + self.out.length > self.options.values.max_blocked_output // 2
+        )
 
     # ===== output =====
 
@@ -99,6 +108,10 @@ cdef class Peer(Connection):
             self.write(data)
         if self.closing and self.transport is not None:
             self.transport.close()
+            if self.handshake_timer.kind != TIMER_LINGER and self.transport.get_write_buffer_size() > 0:
+                # The transport waits until the other end has read all, which may be never.
+                self.handshake_timer.kind = TIMER_LINGER
+                self.context.arm(&self.handshake_timer, self.context.keepalive_timeout)
 
     def abort(self):
         """Close at once, whatever is unsent."""
@@ -189,6 +202,9 @@ cdef class Peer(Connection):
             self.on_keepalive()
         elif kind == TIMER_IDLE:
             self.on_idle()
+        elif kind == TIMER_LINGER:
+            self.context.counters.limit_hits[<int>LIMIT_KEEPALIVE_TIMEOUT] += 1
+            self.abort()
 
     def on_handshake_timeout(self):
         """The other end did not finish the HTTP/2 handshake in time."""

@@ -10,6 +10,9 @@ Addresses = Iterable[tuple[str, int]]
 class Relay:
     """The data plane of one worker."""
 
+    context: Any
+    """What its connections share: for tests that look at pools and counts."""
+
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

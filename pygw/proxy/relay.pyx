@@ -1,14 +1,12 @@
 # relay.pyx: the data plane of one worker, as plain Python sees it: configure, accept, drain, measure.
 #
-# Nothing here runs per call. What does is in downstream.pyx, call.pyx and upstream.pyx.
+# Nothing here runs per call. What does is in downstream.pyx, call_*.pyx and upstream.pyx.
 
 import logging
 
-from libc.stdint cimport uint8_t
-
 from .._fastmatch cimport RouteTable
 from .backend cimport Backend
-from .call cimport call_failed, call_refused
+from .call_failure cimport call_failed, call_refused
 from .call_metrics cimport LIMIT_PENDING_TIMEOUT, CallMetrics, relay_counters
 from .call_record cimport Call
 from .client_address cimport TrustedProxies
@@ -79,6 +77,7 @@ cdef class Relay:
                 by_listener = [lists[certificate] for certificate in tls.client_certificates]
             secured = {table.site(address, port): self.tls.site(address, port) for address, port in tls.sites}
         self.gate.snapshot = Snapshot(version, table, lists[None], table.mirror_count(), by_listener, secured)
+        self.gate.generation += 1
         for key, variants in before_backends.items():
             for certificate, backend in variants.items():
                 if self.backends.get(key, {}).get(certificate) is not backend:
@@ -178,6 +177,7 @@ cdef class Relay:
         """What is left ends with UNAVAILABLE (14), then its connection closes."""
         cdef Call* call
         cdef bytes message = b"the gateway is shutting down"
+        self.context.turn_us = self.context.time_us()
         while self.context.calls != NULL:
             call = <Call*>self.context.calls
             call_failed(call, 14, message, len(message), "drain timeout")

@@ -6,7 +6,6 @@ from libc.string cimport memset, strlen
 from ..field cimport TOKEN_GRPC_MESSAGE, TOKEN_GRPC_STATUS, Field
 from ..http2.connection cimport Connection
 from ..http2.constants cimport NO_ERROR
-from ..http2.hpack_encoder cimport HpackEncoder
 from ..http2.stream cimport STREAM_END_RECEIVED, Stream
 from .grpc_wire cimport percent_encode
 

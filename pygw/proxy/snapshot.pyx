@@ -8,7 +8,8 @@ from .._fastmatch cimport RouteTable
 cdef class Snapshot:
 
     def __cinit__(
-        self, long version, RouteTable table, list backends, Py_ssize_t mirrors, list by_listener=None, dict secured=None
+        self, long version, RouteTable table, list backends, Py_ssize_t mirrors, list by_listener=None,
+        dict secured=None,
     ):
         self.version = version
         self.table = table

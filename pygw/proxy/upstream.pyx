@@ -9,14 +9,10 @@ from ..field cimport Field
 from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
 from ..http2.message cimport ResponseHead
 from ..http2.stream cimport Stream
-from .call cimport (
-    call_request_drained,
-    call_response,
-    call_response_data,
-    call_response_trailers,
-    call_upstream_gone,
-)
+from .call_failure cimport call_upstream_gone
 from .call_record cimport Call
+from .call_request cimport call_request_drained
+from .call_response cimport call_response, call_response_data, call_response_trailers
 from .context cimport Context
 from .endpoint cimport Endpoint
 from .peer cimport Peer
@@ -75,6 +71,12 @@ cdef class Upstream(Peer):
             self.final_goaway()
             self.close_after_flush()
 
+    def resume_writing(self):
+        """The transport has drained: also calls that waited for that go on."""
+        Peer.resume_writing(self)
+        if self.is_ready:
+            self.endpoint.serve_queue()
+
     cdef double keepalive_seconds(self) noexcept:
         return self.context.upstream_keepalive_time
 
@@ -101,10 +103,10 @@ cdef class Upstream(Peer):
         Peer.on_ready(self)
         self.is_ready = True
         self.tell_dialer()
+        self.endpoint.add_upstream(self)
         if self.endpoint.users == 0:
+            # Nobody lists the endpoint any more. Only calls that waited for this connection are served.
             self.retire()
-        else:
-            self.endpoint.add_upstream(self)
         self.arm_idle()
         return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -20,7 +21,15 @@ import hyperframe.frame
 import uvloop
 
 from pygw import tables
-from pygw.model import BackendConfig, BackendRefConfig, GatewayConfig, ListenerConfig, MatchConfig, RouteConfig, RuleConfig
+from pygw.model import (
+    BackendConfig,
+    BackendRefConfig,
+    GatewayConfig,
+    ListenerConfig,
+    MatchConfig,
+    RouteConfig,
+    RuleConfig,
+)
 from pygw.proxy.relay import Relay
 from pygw.settings import Settings
 
@@ -135,6 +144,16 @@ class Peer:
         self.data(stream_id, body)
         self.headers(stream_id, trailers, end=True)
 
+    def stop_reading(self) -> None:
+        """Leave what comes in the kernel: soon the other end cannot write."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    def widen(self, octets: int) -> None:
+        """Open the window of the connection, and the first ones of its streams."""
+        self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: octets})
+        self.h2.increment_flow_control_window(octets)
+        self.flush()
+
     async def until(self, holds: Callable[[], Any]) -> None:
         """Wait until it holds; whatever comes is looked at."""
         async with asyncio.timeout(PATIENCE), self._changed:
@@ -206,7 +225,7 @@ class Backend:
 
     started: ClassVar[list[Backend]] = []
 
-    def __init__(self, settings: dict[int, int] | None = None) -> None:
+    def __init__(self, settings: dict[h2.settings.SettingCodes | int, int] | None = None) -> None:
         self.peers: list[Peer] = []
         self.settings = settings or {}
         self.port = 0
@@ -222,7 +241,7 @@ class Backend:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer, is_client=False)
-        peer.h2.local_settings = h2.settings.Settings(client=False, initial_values=dict(self.settings))
+        peer.h2.local_settings = h2.settings.Settings(client=False, initial_values=self.settings)  # type: ignore[arg-type]
         self.peers.append(peer)
         async with self._came:
             self._came.notify_all()
@@ -250,20 +269,26 @@ class Gateway:
         self.clients: list[Peer] = []
         self._server: asyncio.Server | None = None
 
-    async def client(self, prefix: bytes = b"") -> Peer:
-        """A new client connection; `prefix` goes before its HTTP/2."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def client(self, prefix: bytes = b"", *, receive_buffer: int = 0) -> Peer:
+        """A new client connection; `prefix` goes before its HTTP/2. A small `receive_buffer` (octets) fills soon."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=sock)
         writer.write(prefix)
         self.clients.append(Peer(reader, writer, is_client=True))
         return self.clients[-1]
 
     def count(self, name: str, **labels: str) -> float:
         """The sum of a counter over all its series that have these labels."""
-        return sum(
+        values: list[float] = [
             value
             for counter, series, value in self.relay.metrics()["counters"]
             if counter == name and labels.items() <= series.items()
-        )
+        ]
+        return sum(values)
 
     def apply(self, config: GatewayConfig, version: int = 1) -> None:
         """Serve a configuration."""
@@ -306,8 +331,9 @@ async def gateway(config: GatewayConfig, settings: Settings | None = None, **opt
         server.close()
         for client in served.clients:
             await client.close()
+        relay.abort_calls()
         relay.close()
         async with asyncio.timeout(PATIENCE):
-            while relay.open_connections:
+            while relay.open_connections or relay.context.pool.used:
                 await asyncio.sleep(0)
-    assert relay.open_calls == 0
+    assert (relay.open_calls, relay.context.call_count, relay.context.mirror_count) == (0, 0, 0)

@@ -434,3 +434,19 @@ def test_an_exception_in_a_hook_passes_and_leaves_memory_right():
     connection.on_event = None
     connection.lose()
     assert connection.streams_in_use == 0
+
+
+def test_a_header_block_that_was_broken_off_ends_the_connection():
+    """HPACK: the peer could not follow any more. And what stands in the output are no whole frames."""
+    connection = ready_server()
+    connection.feed(headers(1, REQUEST) + headers(3, REQUEST))
+    with pytest.raises(MemoryError):
+        connection.break_off(1, RESPONSE)
+    with pytest.raises(RuntimeError, match="header block"):
+        connection.send_headers(3, RESPONSE)
+    written = sent(connection)
+    assert [type for type, _, _, _ in written] == [frames.GOAWAY]
+    assert connection.failed
+    assert [event[:3] for event in connection.take_events() if event[0] == "closed"] == [
+        ("closed", 3, "connection"), ("closed", 1, "connection"),
+    ]

@@ -129,7 +129,8 @@ def test_endpoints_that_stay_keep_their_connections():
             stream_id = client.request(body=message(b""))
             peer = await backend.connected()
             await peer.open(1)
-            served.relay.update_endpoints([("default/main:1", [("127.0.0.1", backend.port), ("127.0.0.1", other.port)])])
+            both = [("127.0.0.1", backend.port), ("127.0.0.1", other.port)]
+            served.relay.update_endpoints([("default/main:1", both)])
             for _ in range(4):
                 client.request(body=message(b""))
             await (await other.connected()).open(2)
@@ -257,7 +258,9 @@ def test_request_headers_are_modified_by_rule_and_backend_ref():
     run(test)
 
 
-@pytest.mark.parametrize(("numerator", "denominator", "expected"), [(100, 100, 40), (50, 100, 20), (1, 8, 5), (0, 100, 0)])
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "expected"), [(100, 100, 40), (50, 100, 20), (1, 8, 5), (0, 100, 0)]
+)
 def test_mirrors_get_their_share_and_their_answers_are_dropped(numerator, denominator, expected):
     async def test():
         backend, shadow = await Backend().start(), await Backend().start()

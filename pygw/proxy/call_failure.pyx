@@ -1,0 +1,121 @@
+# call_failure.pyx: calls that do not end as their backend had it. See call_failure.pxd.
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport strlen
+
+from ..http2.connection cimport (
+    CLOSED_BY_ERROR,
+    CLOSED_BY_PEER,
+    CLOSED_CONNECTION,
+    CLOSED_TOO_LARGE,
+    CLOSED_UNPROCESSED,
+    CloseCause,
+)
+from ..http2.constants cimport CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR
+from ..http2.stream cimport Stream
+from .access_log cimport ENDED_BY_CLIENT, ENDED_BY_GATEWAY
+from .call_life cimport cancel_upstream, detach_down, detach_up, down_peer, finish_call, release_call
+from .call_record cimport CALL_GRPC, CALL_HEAD, CALL_RELEASED, CALL_RESPONSE_BEGUN, Call
+from .context cimport Context
+from .grpc_wire cimport at_boundary
+from .peer cimport Peer
+from .reply cimport reply_http, reply_trailers, reply_trailers_only
+
+cdef const char* NOT_GRPC = (
+    "This is a gRPC gateway: it serves gRPC calls over HTTP/2 (POST, content-type: application/grpc).\n"
+)
+cdef const char* MISDIRECTED = (
+    "The :authority of this request belongs to another listener than the TLS server name of its connection.\n"
+)
+cdef const char* NOT_POST = "gRPC calls use the POST method of HTTP/2; this request used another one.\n"
+
+
+cdef int call_failed(
+    Call* call, int grpc_status, const uint8_t* message, Py_ssize_t length, const char* reason
+) except -1:
+    if call.flags & CALL_RELEASED:
+        return 0
+    finish_call(call, grpc_status, ENDED_BY_GATEWAY, reason)
+    try:
+        if call.down != NULL:
+            tell_client(call, grpc_status, message, length)
+    finally:
+        cancel_upstream(call)
+        release_call(call)
+    return 0
+
+
+cdef int tell_client(Call* call, int grpc_status, const uint8_t* message, Py_ssize_t length) except -1:
+    cdef Peer downstream = down_peer(call)
+    cdef Stream* down = detach_down(call)
+    if not call.flags & CALL_RESPONSE_BEGUN:
+        if call.flags & CALL_GRPC:
+            return reply_trailers_only(downstream, down, grpc_status, message, length)
+        return reply_http(downstream, down, http_of_status(grpc_status), message, length, False)
+    if call.flags & CALL_GRPC and at_boundary(&call.response):
+        return reply_trailers(downstream, down, grpc_status, message, length)
+    return downstream.reset_stream(down, CANCEL if grpc_status == 4 else INTERNAL_ERROR)
+
+
+# HTTP status for a failure of a call that is not gRPC.
+cdef int http_of_status(int grpc_status) noexcept:
+    if grpc_status == 4:
+        return 504
+    if grpc_status == 8:
+        return 429
+    if grpc_status == 14:
+        return 503
+    return 502
+
+
+cdef int fail_text(Call* call, int grpc_status, const char* message, const char* reason) except -1:
+    return call_failed(call, grpc_status, <const uint8_t*>message, <Py_ssize_t>strlen(message), reason)
+
+
+cdef int call_refused(Call* call) except -1:
+    cdef Peer downstream = down_peer(call)
+    cdef const char* text = (
+        MISDIRECTED if call.http_status == 421 else NOT_POST if call.http_status == 405 else NOT_GRPC
+    )
+    cdef int status = call.http_status
+    cdef bint head_only = call.flags & CALL_HEAD
+    cdef Stream* down
+    finish_call(call, -1, ENDED_BY_GATEWAY, "not a gRPC call")
+    down = detach_down(call)
+    release_call(call)
+    return reply_http(downstream, down, status, <const uint8_t*>text, <Py_ssize_t>strlen(text), head_only)
+
+
+cdef int call_client_gone(Call* call, CloseCause cause) except -1:
+    cdef Context context = <Context>call.context
+    cdef const char* reason = "client reset the call"
+    if cause == CLOSED_BY_ERROR:
+        reason = "client broke HTTP/2 on this call"
+    elif cause == CLOSED_CONNECTION:
+        reason = "client connection lost"
+    detach_down(call)
+    context.counters.cancelled += 1
+    finish_call(call, 1, ENDED_BY_CLIENT, reason)
+    try:
+        cancel_upstream(call)
+    finally:
+        release_call(call)
+    return 0
+
+
+cdef int call_upstream_gone(Call* call, CloseCause cause, uint32_t code) except -1:
+    detach_up(call)
+    if cause == CLOSED_BY_PEER:
+        if code == ENHANCE_YOUR_CALM:
+            return fail_text(call, 8, "backend reset the call: ENHANCE_YOUR_CALM", "backend reset the call")
+        return fail_text(call, 14, "backend reset the call", "backend reset the call")
+    if cause == CLOSED_UNPROCESSED:
+        return fail_text(call, 14, "backend refused the call", "backend refused the call")
+    if cause == CLOSED_BY_ERROR:
+        return fail_text(call, 13, "backend sent a malformed response", "malformed response")
+    if cause == CLOSED_TOO_LARGE:
+        return fail_text(call, 8, "response headers are larger than max_header_list_size", "response headers too large")
+    if cause == CLOSED_CONNECTION:
+        return fail_text(call, 14, "connection to the backend lost", "backend connection lost")
+    # Complete without a response end that came here cannot be; end the call all the same.
+    return fail_text(call, 13, "backend ended the stream", "stream ended")
