@@ -402,7 +402,7 @@ def test_drain(config: Path, number: signal.Signals) -> None:
         port = run.port
         run.signal(number)
         run.log("draining", cause=number.name)
-        assert run.get("/readyz") == (503, "not ready: draining\n")
+        run.get_until("/readyz", (503, "not ready: draining\n"))
         with Line(port) as late:  # still accepted
             assert late.who()["draining"] is False
             assert late.hear() == "goaway 1"

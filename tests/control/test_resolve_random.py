@@ -224,7 +224,7 @@ def test_any_state_resolves_to_something_sound(items, file_mode):
         assert route.key == key
         assert route.rules
         for rule in route.rules:
-            assert rule.matches
+            assert rule.matches or rule.http_matches
             assert rule.backends or rule.failure
             used |= {ref.backend for ref in rule.backends if ref.reason is None}
             used |= {mirror.backend for part in (rule, *rule.backends) for mirror in part.mirrors}

@@ -17,6 +17,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.settings
+import h2.stream
 import hyperframe.frame
 import uvloop
 
@@ -32,6 +33,10 @@ from pygw.model import (
 )
 from pygw.proxy.relay import Relay
 from pygw.settings import Settings
+
+# PyPI's h2 lets late frames on a stream that it has reset pass, but forgets interim responses.
+_closed = h2.stream._transitions[(h2.stream.StreamState.CLOSED, h2.stream.StreamInputs.RECV_HEADERS)]
+h2.stream._transitions[(h2.stream.StreamState.CLOSED, h2.stream.StreamInputs.RECV_INFORMATIONAL_HEADERS)] = _closed
 
 PATIENCE = 10.0
 Fields = Sequence[tuple[str, str]]
@@ -95,7 +100,10 @@ class Stream:
 class Peer:
     """One end of an HTTP/2 connection; `streams` has what came. It acknowledges DATA unless `reads` is false."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_client: bool) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_client: bool,
+        settings: dict[h2.settings.SettingCodes | int, int] | None = None,
+    ) -> None:
         self.reader, self.writer = reader, writer
         self.h2 = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=is_client, header_encoding="utf-8", validate_outbound_headers=False)
@@ -109,9 +117,12 @@ class Peer:
         self.answers_pings = True
         self.closed = False
         self._changed = asyncio.Condition()
-        if is_client:
-            self.h2.initiate_connection()
-            self.flush()
+        if settings is not None:
+            initial: Any = settings
+            self.h2.local_settings = h2.settings.Settings(client=is_client, initial_values=initial)
+        self.unacknowledged = 1
+        self.h2.initiate_connection()
+        self.flush()
         self._task = asyncio.ensure_future(self._read())
 
     def flush(self) -> None:
@@ -150,8 +161,14 @@ class Peer:
 
     def widen(self, octets: int) -> None:
         """Open the window of the connection, and the first ones of its streams."""
-        self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: octets})
+        self.change({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: octets})
         self.h2.increment_flow_control_window(octets)
+        self.flush()
+
+    def change(self, settings: dict[h2.settings.SettingCodes | int, int]) -> None:
+        """Send SETTINGS. While `unacknowledged`, h2 would take the next acknowledgement for that of all."""
+        self.unacknowledged += 1
+        self.h2.update_settings(settings)
         self.flush()
 
     async def until(self, holds: Callable[[], Any]) -> None:
@@ -178,9 +195,6 @@ class Peer:
 
     async def _read(self) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
-            if not self.h2.config.client_side:
-                self.h2.initiate_connection()
-                self.flush()
             while octets := await self.reader.read(65536):
                 self.take(octets)
                 async with self._changed:
@@ -198,6 +212,8 @@ class Peer:
         for event in self.h2.receive_data(octets):
             if isinstance(event, h2.events.PingReceived):
                 self.pings.append(event.ping_data)
+            elif isinstance(event, h2.events.SettingsAcknowledged):
+                self.unacknowledged -= 1
             stream_id = getattr(event, "stream_id", None)
             if not stream_id:
                 continue
@@ -240,8 +256,7 @@ class Backend:
         return self
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(reader, writer, is_client=False)
-        peer.h2.local_settings = h2.settings.Settings(client=False, initial_values=self.settings)  # type: ignore[arg-type]
+        peer = Peer(reader, writer, is_client=False, settings=self.settings)
         self.peers.append(peer)
         async with self._came:
             self._came.notify_all()

@@ -189,11 +189,19 @@ class Run:
             with self._changed:
                 self._changed.wait(0.02)
 
+    def get_until(self, path: str, expected: tuple[int, str]) -> None:
+        """Ask again until the answer is this one: the control process hears of things a moment after the launcher."""
+        deadline = time.monotonic() + PATIENCE
+        while (answer := self.get(path)) != expected:
+            assert time.monotonic() < deadline, answer
+
     def children(self) -> dict[str, int]:
         """Process ids by name: control, 0, 1, …"""
         found = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+            if not words:
+                continue  # dead, and not yet waited for
             found["control" if "control" in words[-1] else words[-1]] = int(pid)
         return found
 

@@ -181,7 +181,8 @@ def test_deadline_is_passed_on_and_kept(channel: grpc.Channel, backend: Backend)
     assert 0.4 < time.monotonic() - started < 5.0
     arrived = backend.wait_for_calls(seen + 1)[-1]
     assert arrived.time_remaining is not None
-    assert 0.0 < arrived.time_remaining <= 0.5
+    # gRPC's own libraries round deadlines by up to some milliseconds: without a gateway it shows 0.5002 at times.
+    assert 0.0 < arrived.time_remaining <= 0.51
     assert arrived.ended.wait(TIMEOUT)
 
 

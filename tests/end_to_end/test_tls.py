@@ -8,7 +8,7 @@ import pytest
 from pygw.control.cluster_state import Object
 from tests.doubles.backend import ECHO, SERVED_BY, StartBackend
 from tests.doubles.certificates import Authority, Issued, to_yaml
-from tests.doubles.client import status_of, unary_unary
+from tests.doubles.client import unary_unary
 from tests.doubles.gateway import Gateway, StartGateway
 from tests.doubles.load import Load
 from tests.doubles.objects import gateway, listener, ref, route, rule, service
