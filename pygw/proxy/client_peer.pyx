@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 cdef const char* NEED_TLS = (
     "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    "content-length: 63\r\nconnection: close\r\n\r\n"
+    "content-length: 64\r\nconnection: close\r\n\r\n"
     "This port serves gRPC over TLS, and got a request in cleartext.\n"
 )
 

@@ -173,15 +173,27 @@ cdef class Downstream(ClientPeer):
         if self.stream_count == 0:
             self.close_after_flush()
 
+    def leave_soon(self):
+        """First GOAWAY now, the second one when the first was surely heard."""
+        if self.is_leaving:
+            return
+        self.leave()
+        self.age_timer.kind = TIMER_GRACE
+        # A second for the GOAWAY to be heard before the last stream id is fixed.
+        self.context.arm(&self.age_timer, 1.0)
+
+    def reconsider(self):
+        """The configuration is another one: leave where it would not admit this connection."""
+        self.current_site(self.gate.snapshot)
+        if self.is_stale:
+            self.leave_soon()
+
     def on_timer(self, int kind):
         """One of this connection's timers has fired."""
         self.context.turn_us = self.context.time_us()
         if kind == TIMER_AGE:
             self.context.counters.limit_hits[<int>LIMIT_MAX_CONNECTION_AGE] += 1
-            self.leave()
-            self.age_timer.kind = TIMER_GRACE
-            # A second for the GOAWAY to be heard before the last stream id is fixed.
-            self.context.arm(&self.age_timer, 1.0)
+            self.leave_soon()
         elif kind == TIMER_GRACE:
             self.on_grace()
         else:
@@ -241,7 +253,7 @@ cdef class Downstream(ClientPeer):
             if admission != ADMITTED:
                 # Safe to send again (RFC 9113 §8.7), on a connection that is admitted as things are now.
                 self.reset_stream(stream, REFUSED_STREAM)
-                self.finish()
+                self.leave_soon()
                 return 0
         if not head.is_grpc:
             return self.refuse_http(stream, 415, head, end_stream)

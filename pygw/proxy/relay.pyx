@@ -57,6 +57,7 @@ cdef class Relay:
         `tls` is the TlsSnapshot that belongs to it; None: all is cleartext.
         """
         cdef Snapshot before = self.gate.snapshot
+        cdef bint was_secured = self.tls is not None
         cdef RouteTable table = RouteTable(
             image, before.table if before is not None else None, self.worker * 7919,
             self.context.settings.regex_cache,
@@ -83,6 +84,9 @@ cdef class Relay:
                 if self.backends.get(key, {}).get(certificate) is not backend:
                     backend.update([])
         self.forget_endpoints()
+        if was_secured or self.tls is not None:
+            for connection in list(self.gate.connections):
+                connection.reconsider()
 
     def choose_backends(self, backends, dict before, certificate):
         """The Backends in the order of the image as Gateways with this client certificate reach them."""

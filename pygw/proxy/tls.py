@@ -162,12 +162,11 @@ class UpstreamTls:
 
 
 def _is_named(kind: str, name: str, shown: Iterable[tuple[str, str]]) -> bool:
-    for shown_kind, value in shown:
-        if shown_kind != kind:
-            continue
-        if kind != "DNS":
-            if value == name:
-                return True
-        elif value.lower() in (name.lower(), f"*.{name.lower().partition('.')[2]}"):
-            return True
-    return False
+    accepted = {name}
+    if kind == "DNS":
+        name = name.lower()
+        rest = name.partition(".")[2]
+        # A wildcard stands for one label, and not right under the top (as OpenSSL has it for host names).
+        accepted = {name, f"*.{rest}"} if "." in rest else {name}
+    values = (value.lower() if kind == "DNS" else value for shown_kind, value in shown if shown_kind == kind)
+    return not accepted.isdisjoint(values)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from pygw.control.cluster_state import Object
+from pygw.model import Certificate
 
 DAY = timedelta(days=1)
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -31,6 +32,10 @@ class Issued:
 
     chain: bytes
     key: bytes
+
+    def config(self, *names: str, algorithm: str = "EC") -> Certificate:
+        """As the control plane hands it to the data plane."""
+        return Certificate(self.chain.decode(), self.key.decode(), names, algorithm)
 
     def secret(self, name: str, namespace: str = "default") -> Object:
         """A kubernetes.io/tls Secret with it."""

@@ -176,6 +176,7 @@ class Gateway:
         options: Sequence[tuple[str, Any]] = (),
         credentials: grpc.ChannelCredentials | None = None,
         server_name: str | None = None,
+        port: int | None = None,
     ) -> grpc.Channel:
         """A channel of its own connection. Messages of any size; nothing is retried in secret.
 
@@ -189,7 +190,7 @@ class Gateway:
         ]
         if authority is not None:
             defaults.append(("grpc.default_authority", authority))
-        target = f"127.0.0.1:{self.port}"
+        target = f"127.0.0.1:{port or self.port}"
         if credentials is None:
             return grpc.insecure_channel(target, options=[*defaults, *options])
         defaults.append(("grpc.ssl_target_name_override", server_name or authority))

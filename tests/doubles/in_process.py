@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -241,16 +242,21 @@ class Backend:
 
     started: ClassVar[list[Backend]] = []
 
-    def __init__(self, settings: dict[h2.settings.SettingCodes | int, int] | None = None) -> None:
+    def __init__(
+        self,
+        settings: dict[h2.settings.SettingCodes | int, int] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.peers: list[Peer] = []
         self.settings = settings or {}
+        self.tls = tls
         self.port = 0
         self._server: asyncio.Server | None = None
         self._came = asyncio.Condition()
 
     async def start(self) -> Backend:
         """Listen on a free port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         Backend.started.append(self)
         return self
@@ -284,14 +290,25 @@ class Gateway:
         self.clients: list[Peer] = []
         self._server: asyncio.Server | None = None
 
-    async def client(self, prefix: bytes = b"", *, receive_buffer: int = 0) -> Peer:
-        """A new client connection; `prefix` goes before its HTTP/2. A small `receive_buffer` (octets) fills soon."""
+    async def client(
+        self,
+        prefix: bytes = b"",
+        *,
+        receive_buffer: int = 0,
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "grpc.example.com",
+    ) -> Peer:
+        """A new client connection, over TLS where `tls` is given; `prefix` goes before its HTTP/2.
+
+        A small `receive_buffer` (octets) fills soon.
+        """
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         sock.setblocking(False)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
-        reader, writer = await asyncio.open_connection(sock=sock)
+        name = server_name if tls is not None else None
+        reader, writer = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name)
         writer.write(prefix)
         self.clients.append(Peer(reader, writer, is_client=True))
         return self.clients[-1]
@@ -309,7 +326,7 @@ class Gateway:
         """Serve a configuration."""
         image = tables.compile_image(config)
         backends = [(key, config.backends[key].endpoints) for key in image.backend_keys]
-        self.relay.apply(version, image.octets, backends)
+        self.relay.apply(version, image.octets, backends, tables.compile_tls(config))
 
 
 def one_route(

@@ -1,27 +1,67 @@
-"""TLS, end to end: grpcio's secure channels through HTTPS listeners, and backends that speak TLS."""
+"""TLS, end to end from YAML: grpcio's secure channels through HTTPS listeners, and to backends that speak TLS.
+
+What needs no process is in tests/proxy/test_tls_relay.py.
+"""
 
 from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
 
 from pygw.control.cluster_state import Object
-from tests.doubles.backend import ECHO, SERVED_BY, StartBackend
+from tests.doubles.backend import ECHO, SERVED_BY, Backend, StartBackend
 from tests.doubles.certificates import Authority, Issued, to_yaml
-from tests.doubles.client import unary_unary
-from tests.doubles.gateway import Gateway, StartGateway
+from tests.doubles.client import stream_stream, unary_unary
+from tests.doubles.gateway import PATIENCE, Gateway, StartGateway
 from tests.doubles.load import Load
-from tests.doubles.objects import gateway, listener, ref, route, rule, service
+from tests.doubles.objects import allow, gateway, listener, ref, route, rule, service
 
 HOST = "grpc.example.com"
 WHO = "which.Backend/Answers"
+CLIENTS = {"group": "", "kind": "ConfigMap", "name": "clients"}
+
+Serve = Callable[..., Gateway]
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def clients() -> Authority:
+    return Authority("clients")
+
+
+@pytest.fixture
+def serve(backend: Backend, start_gateway: StartGateway) -> Serve:
+    """A gateway with these objects, and a route of all listeners to `backend`; --port-map is that of port 443."""
+
+    def start(*items: Object, **options: Any) -> Gateway:
+        arguments = options.pop("arguments", ())
+        everything = [*items, route(rule(ref("backend")))]
+        ports = {"default/backend": backend.port}
+        return start_gateway(to_yaml(*everything), *arguments, resolve=ports, port_of_listener=443, **options)
+
+    return start
 
 
 def https(name: str = "https", hostname: str = "", *secrets: str, port: int = 443) -> Object:
     """An HTTPS listener with the certificates of these Secrets (of the Secret `server`, if none)."""
     references = [{"name": secret} for secret in secrets or ("server",)]
     rest = {"hostname": hostname} if hostname else {}
-    return listener(name, port, "HTTPS", tls={"certificateRefs": references}, **rest)
+    return listener(name, port, "HTTPS", tls={"certificateRefs": references}, **allow("All"), **rest)
+
+
+def validating(mode: str = "AllowValidOnly") -> dict[str, Any]:
+    """spec.tls of a Gateway that validates clients by the ConfigMap `clients`."""
+    return {"frontend": {"default": {"validation": {"caCertificateRefs": [CLIENTS], "mode": mode}}}}
 
 
 def trusting(authority: Authority, client: Issued | None = None) -> grpc.ChannelCredentials:
@@ -31,32 +71,245 @@ def trusting(authority: Authority, client: Issued | None = None) -> grpc.Channel
     return grpc.ssl_channel_credentials(authority.pem, client.key, client.chain)
 
 
-def served_by(channel: grpc.Channel) -> str:
-    """The name of the backend that answers a call."""
-    _, call = unary_unary(channel, WHO).with_call(b"", timeout=10.0)
-    return str(dict(call.initial_metadata())[SERVED_BY])
-
-
-def outcome(gateway_: Gateway, authority: Authority, client: Issued | None = None, **options: str) -> str:
-    """How a call over a connection of its own ends: the backend's name, or the status."""
-    with gateway_.channel(credentials=trusting(authority, client), **options) as channel:  # type: ignore[arg-type]
+def outcome(
+    started: Gateway,
+    authority: Authority,
+    client: Issued | None = None,
+    host: str = HOST,
+    server_name: str = "",
+    port: int | None = None,
+) -> str:
+    """How a call for `host` over a connection of its own ends: the backend's name, or the status."""
+    credentials = trusting(authority, client)
+    with started.channel(host, credentials=credentials, server_name=server_name or host, port=port) as channel:
         try:
-            return served_by(channel)
+            _, call = unary_unary(channel, WHO).with_call(b"", timeout=10.0)
+            return str(dict(call.initial_metadata())[SERVED_BY])
         except grpc.RpcError as error:
             return str(error.code().name)
 
 
+def counter(started: Gateway, name: str) -> float:
+    """The value of a metric without labels."""
+    lines = started.admin("/metrics")[1].decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
+
+# ===== one gateway, several ports =====
+
+
 @pytest.fixture(scope="module")
-def authority() -> Authority:
-    return Authority()
+def shared(
+    backend: Backend, authority: Authority, clients: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """HTTPS on 443 (two hostnames), client certificates demanded on 444 and not on 445, cleartext on 80."""
+    folder = tmp_path_factory.mktemp("config")
+    listeners = [https("one", HOST), https("two", "two.example.com"), listener("plain", 80, **allow("All"))]
+    listeners += [https(f"https-{port}", port=port) for port in (444, 445)]
+    validation = {"caCertificateRefs": [CLIENTS]}
+    per_port = [
+        {"port": 444, "tls": {"validation": {**validation, "mode": "AllowValidOnly"}}},
+        {"port": 445, "tls": {"validation": {**validation, "mode": "AllowInsecureFallback"}}},
+    ]
+    objects = [
+        gateway(*listeners, tls={"frontend": {"default": {}, "perPort": per_port}}),
+        route(rule(ref("backend"))),
+        authority.issue(HOST, "two.example.com").secret("server"),
+        clients.config_map("clients"),
+    ]
+    (folder / "config.yaml").write_text(to_yaml(*objects))
+    ports = [item for port in (80, 444, 445) for item in ("--port-map", f"{port}=0")]
+    with Gateway(folder, *ports, resolve={"default/backend": backend.port}, port_of_listener=443) as started:
+        yield started
 
 
-def test_calls_over_tls(start_backend: StartBackend, start_gateway: StartGateway, authority: Authority) -> None:
-    backend = start_backend("one")
-    yaml = to_yaml(gateway(https()), route(rule(ref("one"))), authority.issue(HOST).secret("server"))
-    started = start_gateway(yaml, resolve={"default/one": backend.port}, port_of_listener=443)
+def local_port(started: Gateway, port: int) -> int:
+    """Where a listener's port is bound."""
+    listening = started.admin_json("/status")["listening"]
+    return next(int(site["port"]) for site in listening if site["listenerPort"] == port)
+
+
+def test_calls(shared: Gateway, backend: Backend, authority: Authority) -> None:
+    with shared.channel(credentials=trusting(authority)) as channel:
+        payload = bytes(range(256)) * 20_000
+        assert unary_unary(channel, f"{ECHO}/Unary")(payload, timeout=PATIENCE) == payload
+        sent = [b"%d" % number * 3000 for number in range(200)]
+        assert list(stream_stream(channel, f"{ECHO}/Chat")(iter(sent), timeout=PATIENCE)) == sent
+    assert backend.calls[-1].values("x-forwarded-proto") == ["https"]
+    assert counter(shared, "pygw_downstream_tls_handshakes_total") >= 1
+
+
+def test_cleartext_beside_it(shared: Gateway) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{local_port(shared, 80)}") as channel:
+        _, call = unary_unary(channel, WHO).with_call(b"", timeout=PATIENCE)
+        assert dict(call.initial_metadata())[SERVED_BY] == "backend"
+
+
+def test_misdirected(shared: Gateway, authority: Authority) -> None:
+    assert outcome(shared, authority, host="two.example.com") == "backend"
+    # 421, which gRPC has no status for.
+    assert outcome(shared, authority, host="two.example.com", server_name=HOST) == "UNKNOWN"
+
+
+def test_client_certificates(shared: Gateway, authority: Authority, clients: Authority) -> None:
+    alice, mallory = clients.issue("alice"), authority.issue("mallory")
+    demanding, lax = local_port(shared, 444), local_port(shared, 445)
+    assert outcome(shared, authority, alice, port=demanding) == "backend"
+    for client in (None, mallory):
+        assert outcome(shared, authority, client, port=demanding) == "UNAVAILABLE"
+    for client in (None, alice, mallory):
+        assert outcome(shared, authority, client, port=lax) == "backend"
+
+
+def test_an_authority_that_is_not_believed(shared: Gateway) -> None:
+    assert outcome(shared, Authority("somebody else")) == "UNAVAILABLE"
+
+
+def test_private_keys_are_shown_nowhere(shared: Gateway) -> None:
+    for page in ("/config", "/status", "/endpoints", "/metrics"):
+        body = shared.admin(page)[1]
+        assert body
+        assert b"PRIVATE" not in body
+    assert not [line for line in shared.log if "PRIVATE" in line]
+
+
+# ===== gateways of their own =====
+
+
+def test_rotation_under_load(serve: Serve, authority: Authority) -> None:
+    """No call fails; open connections stay; new ones get the new certificate."""
+    items = gateway(https()), route(rule(ref("backend")))
+    started = serve(items[0], authority.issue(HOST).secret("server"))
+    successor = Authority("successor")
+    with Load(lambda: started.channel(credentials=trusting(authority))) as load:
+        load.wait_for(20)
+        started.write("config.yaml", to_yaml(*items, successor.issue(HOST).secret("server")))
+        started.eventually(lambda: outcome(started, successor) == "backend", "served with the new certificate")
+        load.wait_for(50)
+    assert not load.failed, load.details[:5]
+    assert outcome(started, authority) == "UNAVAILABLE"
+
+
+def test_port_turns_to_tls_and_back(serve: Serve, authority: Authority) -> None:
+    rest = route(rule(ref("backend"))), authority.issue(HOST).secret("server")
+    started = serve(gateway(listener(port=443, **allow("All"))))
+    with started.channel() as channel:
+        assert unary_unary(channel, WHO)(b"", timeout=10.0)
+        started.write("config.yaml", to_yaml(gateway(https()), *rest))
+        started.eventually(lambda: outcome(started, authority) == "backend", "served over TLS")
+        assert refused(unary_unary(channel, WHO))
+    started.write("config.yaml", to_yaml(gateway(listener(port=443)), *rest))
+    with started.channel() as channel:
+        started.eventually(lambda: not refused(unary_unary(channel, WHO)), "served in cleartext")
+
+
+class Held:
+    """The messages of a call that a test holds open."""
+
+    def __init__(self) -> None:
+        self._may_end = threading.Event()
+        self._messages = iter([b"first", b"last"])
+        self._sent = 0
+
+    def __iter__(self) -> Held:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._sent:
+            assert self._may_end.wait(PATIENCE)
+        self._sent += 1
+        return next(self._messages)
+
+    def release(self) -> None:
+        self._may_end.set()
+
+
+def refused(call: grpc.UnaryUnaryMultiCallable[bytes, bytes]) -> bool:
+    try:
+        call(b"", timeout=10.0)
+    except grpc.RpcError as error:
+        return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
+    return False
+
+
+def test_drain_over_tls(serve: Serve, authority: Authority) -> None:
+    """SIGTERM: the connection hears GOAWAY, and the process ends well (checked by the fixture)."""
+    started = serve(gateway(https()), authority.issue(HOST).secret("server"))
     with started.channel(credentials=trusting(authority)) as channel:
-        assert served_by(channel) == "one"
-        assert unary_unary(channel, f"{ECHO}/Unary")(b"x" * 3_000_000, timeout=20.0) == b"x" * 3_000_000
-    assert backend.calls[0].values("x-forwarded-proto") == ["https"]
-    assert "PRIVATE" not in started.admin("/config")[1].decode()
+        call = stream_stream(channel, f"{ECHO}/Chat")(held := Held(), timeout=PATIENCE)
+        assert next(call) == b"first"
+        started.process.terminate()
+        started.wait_for_log("draining")
+        held.release()
+        assert list(call) == [b"last"]
+
+
+def test_behind_a_proxy_that_names_the_client(serve: Serve, backend: Backend, authority: Authority) -> None:
+    """A PROXY header comes before TLS."""
+    started = serve(
+        gateway(https()), authority.issue(HOST).secret("server"), arguments=("--proxy-protocol-from", "127.0.0.0/8")
+    )
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection(("127.0.0.1", started.port), timeout=PATIENCE) as sock:
+        sock.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 443\r\n")
+        with context.wrap_socket(sock, server_hostname=HOST) as connection:
+            assert connection.selected_alpn_protocol() == "h2"
+
+
+# ===== backends =====
+
+
+BACKEND_CA = {"group": "", "kind": "ConfigMap", "name": "backend-ca"}
+
+
+def policy(**validation: Any) -> Object:
+    """A BackendTLSPolicy for the Service `secure`."""
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "BackendTLSPolicy",
+        "metadata": {"name": "policy", "namespace": "default"},
+        "spec": {"targetRefs": [{"group": "", "kind": "Service", "name": "secure"}], "validation": validation},
+    }
+
+
+def test_a_backend_that_demands_a_client_certificate(
+    start_backend: StartBackend, start_gateway: StartGateway, authority: Authority, clients: Authority
+) -> None:
+    """BackendTLSPolicy and the Gateway's own certificate; then one change after the other, without a restart."""
+    issued = authority.issue("secure.internal")
+    credentials = grpc.ssl_server_credentials([(issued.key, issued.chain)], clients.pem, require_client_auth=True)
+    backend = start_backend("secure", credentials=credentials)
+    certificate = {"backend": {"clientCertificateRef": {"name": "client"}}}
+    rest = [
+        route(rule(ref("secure", 50051))), service("secure"), authority.config_map("backend-ca"),
+        clients.issue("the-gateway").secret("client"),
+    ]  # fmt: skip
+    good = policy(hostname="secure.internal", caCertificateRefs=[BACKEND_CA])
+    yaml = to_yaml(gateway(listener(), tls=certificate), good, *rest)
+    started = start_gateway(yaml, resolve={"default/secure": backend.port})
+    assert plain_outcome(started) == "secure"
+    for changed, expected, log in (
+        (to_yaml(gateway(listener()), good, *rest), "UNAVAILABLE", ""),  # no client certificate
+        (yaml, "secure", ""),
+        (to_yaml(gateway(listener(), tls=certificate), *rest), "UNAVAILABLE", ""),  # no policy: cleartext
+        (yaml.replace("hostname: secure.internal", "hostname: other.internal"), "UNAVAILABLE", ""),
+        (yaml.replace("kind: ConfigMap\n      name: backend-ca", "kind: ConfigMap\n      name: absent"),
+         "UNAVAILABLE", "InvalidCACertificateRef"),
+        (yaml, "secure", ""),
+    ):  # fmt: skip
+        since = len(started.log)
+        started.write("config.yaml", changed)
+        started.eventually(lambda expected=expected: plain_outcome(started) == expected, expected)  # type: ignore[misc]
+        if log:
+            started.wait_for_log(log, since)
+
+
+def plain_outcome(started: Gateway) -> str:
+    """How a call in cleartext ends: the backend's name, or the status."""
+    with started.channel() as channel:
+        try:
+            _, call = unary_unary(channel, WHO).with_call(b"", timeout=10.0)
+            return str(dict(call.initial_metadata())[SERVED_BY])
+        except grpc.RpcError as error:
+            return str(error.code().name)
