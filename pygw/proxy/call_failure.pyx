@@ -1,8 +1,9 @@
 # call_failure.pyx: calls that do not end as their backend had it. See call_failure.pxd.
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport strlen
 
+from ..field cimport Field
 from ..http2.connection cimport (
     CLOSED_BY_ERROR,
     CLOSED_BY_PEER,
@@ -11,11 +12,19 @@ from ..http2.connection cimport (
     CLOSED_UNPROCESSED,
     CloseCause,
 )
-from ..http2.constants cimport CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR
+from ..http2.constants cimport CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR
 from ..http2.stream cimport Stream
 from .access_log cimport ENDED_BY_CLIENT, ENDED_BY_GATEWAY
 from .call_life cimport cancel_upstream, detach_down, detach_up, down_peer, finish_call, release_call
-from .call_record cimport CALL_GRPC, CALL_HEAD, CALL_RELEASED, CALL_RESPONSE_BEGUN, Call
+from .call_record cimport (
+    CALL_GRPC,
+    CALL_HEAD,
+    CALL_MIRROR,
+    CALL_RELEASED,
+    CALL_REQUEST_ENDED,
+    CALL_RESPONSE_BEGUN,
+    Call,
+)
 from .context cimport Context
 from .grpc_wire cimport at_boundary
 from .peer cimport Peer
@@ -28,6 +37,8 @@ cdef const char* MISDIRECTED = (
     "The :authority of this request belongs to another listener than the TLS server name of its connection.\n"
 )
 cdef const char* NOT_POST = "gRPC calls use the POST method of HTTP/2; this request used another one.\n"
+cdef const char* NOT_FOUND = "No route of this gateway matches the request: its host, path, method, headers or query.\n"
+cdef const char* NOT_CONFIGURED = "This gateway has no configuration yet.\n"
 
 
 cdef int call_failed(
@@ -35,7 +46,9 @@ cdef int call_failed(
 ) except -1:
     if call.flags & CALL_RELEASED:
         return 0
-    finish_call(call, grpc_status, ENDED_BY_GATEWAY, reason)
+    if not call.flags & (CALL_GRPC | CALL_RESPONSE_BEGUN) and call.http_status == 0:
+        call.http_status = <uint16_t>http_of_status(grpc_status)
+    finish_call(call, grpc_status if call.flags & (CALL_GRPC | CALL_MIRROR) else -1, ENDED_BY_GATEWAY, reason)
     try:
         if call.down != NULL:
             tell_client(call, grpc_status, message, length)
@@ -51,7 +64,7 @@ cdef int tell_client(Call* call, int grpc_status, const uint8_t* message, Py_ssi
     if not call.flags & CALL_RESPONSE_BEGUN:
         if call.flags & CALL_GRPC:
             return reply_trailers_only(downstream, down, grpc_status, message, length)
-        return reply_http(downstream, down, http_of_status(grpc_status), message, length, False)
+        return reply_http(downstream, down, call.http_status, message, length, call.flags & CALL_HEAD)
     if call.flags & CALL_GRPC and at_boundary(&call.response):
         return reply_trailers(downstream, down, grpc_status, message, length)
     return downstream.reset_stream(down, CANCEL if grpc_status == 4 else INTERNAL_ERROR)
@@ -72,18 +85,45 @@ cdef int fail_text(Call* call, int grpc_status, const char* message, const char*
     return call_failed(call, grpc_status, <const uint8_t*>message, <Py_ssize_t>strlen(message), reason)
 
 
+cdef const char* refusal_text(int http_status) noexcept:
+    if http_status == 404:
+        return NOT_FOUND
+    if http_status == 405:
+        return NOT_POST
+    if http_status == 421:
+        return MISDIRECTED
+    return NOT_CONFIGURED if http_status == 503 else NOT_GRPC
+
+
 cdef int call_refused(Call* call) except -1:
     cdef Peer downstream = down_peer(call)
-    cdef const char* text = (
-        MISDIRECTED if call.http_status == 421 else NOT_POST if call.http_status == 405 else NOT_GRPC
-    )
+    cdef const char* text = refusal_text(call.http_status)
     cdef int status = call.http_status
     cdef bint head_only = call.flags & CALL_HEAD
     cdef Stream* down
-    finish_call(call, -1, ENDED_BY_GATEWAY, "not a gRPC call")
+    finish_call(call, -1, ENDED_BY_GATEWAY, "no route matches" if status == 404 else "not a gRPC call")
     down = detach_down(call)
     release_call(call)
     return reply_http(downstream, down, status, <const uint8_t*>text, <Py_ssize_t>strlen(text), head_only)
+
+
+cdef int call_answered(Call* call, const Field* fields, Py_ssize_t count) except -1:
+    cdef Peer downstream = down_peer(call)
+    cdef bint request_ended = call.flags & CALL_REQUEST_ENDED
+    cdef Stream* down
+    cdef Py_ssize_t i
+    finish_call(call, -1, ENDED_BY_GATEWAY, "answered by the gateway")
+    down = detach_down(call)
+    try:
+        downstream.begin_headers(down)
+        for i in range(count):
+            downstream.encoder.encode_field(&downstream.out, &fields[i])
+        downstream.end_headers(down, True)
+        if not request_ended:
+            downstream.finish_with_reset(down, NO_ERROR)
+    finally:
+        release_call(call)
+    return 0
 
 
 cdef int call_client_gone(Call* call, CloseCause cause) except -1:

@@ -72,7 +72,7 @@ cdef struct Call:
     uint64_t response_octets
     int listener
     int grpc_status              # what the client got; -1 none yet
-    uint16_t http_status
+    uint16_t http_status         # of the backend's response; before, what a failure is to be answered with (0: derived)
     uint16_t flags               # CallFlag
     uint8_t attempts
     EndedBy ended_by

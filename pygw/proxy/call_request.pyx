@@ -9,7 +9,7 @@ from ..field cimport TOKEN_GRPC_TIMEOUT, Field
 from ..http2.buffer cimport buffer_append
 from ..http2.stream cimport FieldBlock, Stream, copy_fields
 from .call_life cimport down_peer, end_mirror, forget_section, unqueue_call, up_peer
-from .call_record cimport CALL_RELEASED, CALL_REQUEST_ENDED, Call
+from .call_record cimport CALL_GRPC, CALL_HEAD, CALL_RELEASED, CALL_REQUEST_ENDED, Call
 from .context cimport Context
 from .grpc_wire cimport format_timeout, track
 from .peer cimport Peer
@@ -37,8 +37,9 @@ cdef bint join_call(Call* call, Peer upstream, const Field* fields, Py_ssize_t c
     cdef Py_ssize_t i
     if stream == NULL:
         return False
+    stream.no_content = call.flags & CALL_HEAD
     if fields == NULL:
-        if call.deadline_us != 0:
+        if call.deadline_us != 0 and call.flags & CALL_GRPC:
             renew_timeout(context, call, call.head)
         fields = call.head.fields
         count = call.head.count
@@ -78,7 +79,8 @@ cdef int send_early(Call* call, Peer upstream, bint ended) except -1:
 
 cdef int call_request_data(Call* call, const uint8_t* data, Py_ssize_t length, bint end_stream) except -1:
     cdef uint64_t messages = call.request.messages
-    track(&call.request, data, length)
+    if call.flags & CALL_GRPC:
+        track(&call.request, data, length)
     call.request_octets += <uint64_t>length
     call.series.received_octets += <uint64_t>length
     call.series.request_messages += call.request.messages - messages

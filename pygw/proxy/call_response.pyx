@@ -76,7 +76,7 @@ cdef int call_response(Call* call, ResponseHead* head, Field* fields, Py_ssize_t
     if not end_stream:
         return send_section(down_peer(call), call.down, fields, count, False)
     status = read_status(head.grpc_status)
-    if status < 0:
+    if status < 0 and call.flags & CALL_GRPC:
         status = status_of_http(head.status) if head.status != 200 else 2
     return end_response(call, status, fields, count, True)
 
@@ -118,7 +118,8 @@ cdef int call_response_data(Call* call, const uint8_t* data, Py_ssize_t length, 
         if length > 0:
             up_peer(call).credit(call.up, length)
         return complete_mirror(call) if end_stream else 0
-    track(&call.response, data, length)
+    if call.flags & CALL_GRPC:
+        track(&call.response, data, length)
     call.response_octets += <uint64_t>length
     call.series.sent_octets += <uint64_t>length
     call.series.response_messages += call.response.messages - messages

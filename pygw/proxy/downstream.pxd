@@ -31,16 +31,19 @@ cdef class Downstream(ClientPeer):
     cdef bint is_from(self, TrustedProxies networks) except -1
     cdef int arm_idle(self) except -1
     # ===== from a request to a Call, or to the gateway's own answer =====
+    cdef int redirect(self, Stream* stream, Snapshot snapshot, Found* found, RequestHead* head, Field* fields,
+                      Py_ssize_t count, bint end_stream) except -1
     cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1
     cdef int refuse_http(self, Stream* stream, int status, RequestHead* head, bint end_stream) except -1
     cdef int answer(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
                     RequestHead* head, int grpc_status, const char* message) except -1
     cdef int answer_octets(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
-                           RequestHead* head, int grpc_status, const uint8_t* message, Py_ssize_t length) except -1
+                           RequestHead* head, int grpc_status, const uint8_t* message, Py_ssize_t length,
+                           int http_status=*) except -1
     cdef Call* make_call(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
                          RequestHead* head) except NULL
     cdef CallSeries* find_series(self, RouteTable table, const RuleRecord* rule, const BackendRefRecord* ref,
-                                 const Field* path) except NULL
+                                 const RequestHead* head) except NULL
     cdef int keep_for_log(self, Call* call, RequestHead* head) except -1
     cdef int start_call(self, Stream* stream, Snapshot snapshot, Found* found, RequestHead* head,
                         Field* fields, Py_ssize_t count, bint end_stream) except -1

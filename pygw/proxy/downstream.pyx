@@ -42,6 +42,7 @@ from .endpoint cimport Endpoint
 from .grpc_wire cimport parse_timeout
 from .peer cimport Peer
 from .proxy_protocol cimport PROXY_HEADER_MAX, ProxyHeader, parse_proxy_header
+from .redirect cimport answer_redirect, location_of
 from .reply cimport reply_trailers_only
 from .request_section cimport build_request
 from .snapshot cimport Snapshot
@@ -255,11 +256,11 @@ cdef class Downstream(ClientPeer):
                 self.reset_stream(stream, REFUSED_STREAM)
                 self.leave_soon()
                 return 0
-        if not head.is_grpc:
-            return self.refuse_http(stream, 415, head, end_stream)
-        if not is_method(head.method, "POST"):
+        if head.is_grpc and not is_method(head.method, "POST"):
             return self.refuse_http(stream, 405, head, end_stream)
         if snapshot is None:
+            if not head.is_grpc:
+                return self.refuse_http(stream, 503, head, end_stream)
             return self.refuse(stream, 14, "the gateway has no configuration yet")
         request.authority = NULL if head.authority == NULL else head.authority.value
         request.authority_length = 0 if head.authority == NULL else head.authority.value_length
@@ -267,16 +268,35 @@ cdef class Downstream(ClientPeer):
         request.path_length = head.path.value_length
         request.fields = fields
         request.field_count = count
-        request.is_grpc = True
+        request.is_grpc = head.is_grpc
         request.method = head.method
         site = self.current_site(snapshot)
         found.rule = NULL
         found.listener = -1
+        found.has_http = False
         if site >= 0:
             snapshot.table.match(site, &request, &found)
         if found.rule == NULL:
+            if not head.is_grpc:
+                return self.refuse_http(stream, 404 if found.has_http else 415, head, end_stream)
             return self.answer(stream, snapshot, &found, NULL, head, 12, "no route matches this call")
+        if snapshot.table.redirect(found.rule) != NULL:
+            return self.redirect(stream, snapshot, &found, head, fields, count, end_stream)
         return self.start_call(stream, snapshot, &found, head, fields, count, end_stream)
+
+    # RequestRedirect of an HTTPRoute.
+    cdef int redirect(self, Stream* stream, Snapshot snapshot, Found* found, RequestHead* head, Field* fields,
+                      Py_ssize_t count, bint end_stream) except -1:
+        cdef TrustedProxies proxies = <TrustedProxies>self.gate.trusted
+        cdef const char* scheme = proxies.forwarded_proto(self.client.is_tls, self.client.is_trusted, fields, count)
+        cdef bint is_https = strlen(scheme) == 5
+        # Where a proxy in front ended TLS, its port is not ours: the one that the scheme implies.
+        cdef int port = self.site_port if is_https == self.client.is_tls else (443 if is_https else 80)
+        cdef bytes location = location_of(snapshot.table, found, head, scheme, port)
+        cdef Call* call = self.make_call(stream, snapshot, found, NULL, head)
+        if end_stream:
+            call.flags |= CALL_REQUEST_ENDED
+        return answer_redirect(call, location)
 
     cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1:
         return reply_trailers_only(self, stream, grpc_status, <const uint8_t*>message, <Py_ssize_t>strlen(message))
@@ -314,8 +334,10 @@ cdef class Downstream(ClientPeer):
         )
 
     cdef int answer_octets(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
-                           RequestHead* head, int grpc_status, const uint8_t* message, Py_ssize_t length) except -1:
+                           RequestHead* head, int grpc_status, const uint8_t* message, Py_ssize_t length,
+                           int http_status=0) except -1:
         cdef Call* call = self.make_call(stream, snapshot, found, ref, head)
+        call.http_status = <uint16_t>(0 if head.is_grpc else http_status)
         return call_failed(call, grpc_status, message, length, "answered by the gateway")
 
     cdef Call* make_call(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
@@ -323,9 +345,12 @@ cdef class Downstream(ClientPeer):
         cdef Context context = self.context
         cdef RouteTable table = snapshot.table
         # What may raise comes before anything holds the call.
-        cdef CallSeries* series = self.find_series(table, found.rule, ref, head.path)
+        cdef CallSeries* series = self.find_series(table, found.rule, ref, head)
         cdef Call* call = new_call(context)
-        call.flags = CALL_GRPC
+        if head.is_grpc:
+            call.flags = CALL_GRPC
+        elif is_method(head.method, "HEAD"):
+            call.flags = CALL_HEAD
         call.downstream = <PyObject*>self
         call.down = stream
         stream.owner = call
@@ -342,17 +367,19 @@ cdef class Downstream(ClientPeer):
             self.keep_for_log(call, head)
         return call
 
+    # Only gRPC has methods to count by: other paths are whatever clients make up.
     cdef CallSeries* find_series(self, RouteTable table, const RuleRecord* rule, const BackendRefRecord* ref,
-                                 const Field* path) except NULL:
+                                 const RequestHead* head) except NULL:
         cdef CallSeries* series = self.last_series
+        cdef const Field* path = head.path
         if (
-            series != NULL and rule == self.last_rule and ref == self.last_ref
+            series != NULL and head.is_grpc and rule == self.last_rule and ref == self.last_ref
             and series.path_length == path.value_length
             and memcmp(series.labels, path.value, path.value_length) == 0
         ):
             return series
         series = self.context.metrics.series(
-            path.value, path.value_length,
+            path.value, path.value_length if head.is_grpc else 0,
             NULL if rule == NULL else table.octets(rule.route), 0 if rule == NULL else rule.route.length,
             NULL if ref == NULL else table.octets(ref.label), 0 if ref == NULL else ref.label.length,
         )
@@ -400,7 +427,7 @@ cdef class Downstream(ClientPeer):
         if rule.failure_status >= 0:
             return self.answer_octets(
                 stream, snapshot, found, NULL, head, rule.failure_status,
-                table.octets(rule.failure), rule.failure.length,
+                table.octets(rule.failure), rule.failure.length, 500,
             )
         pick = table.pick(rule)
         if pick < 0:
@@ -408,14 +435,17 @@ cdef class Downstream(ClientPeer):
         ref = table.refs(rule) + pick
         if ref.failure.length > 0:
             return self.answer_octets(
-                stream, snapshot, found, ref, head, 14, table.octets(ref.failure), ref.failure.length
+                stream, snapshot, found, ref, head, 14, table.octets(ref.failure), ref.failure.length,
+                ref.http_failure,
             )
-        if head.grpc_timeout != NULL:
+        if head.is_grpc and head.grpc_timeout != NULL:
             timeout = parse_timeout(head.grpc_timeout.value, head.grpc_timeout.value_length)
             if timeout < 0:
                 return self.answer(stream, snapshot, found, ref, head, 13, "malformed grpc-timeout")
             if timeout == 0:
                 return self.answer(stream, snapshot, found, ref, head, 4, "deadline exceeded")
+        if rule.timeout_ms > 0 and (timeout == 0 or timeout > <int64_t>rule.timeout_ms * 1000):
+            timeout = <int64_t>rule.timeout_ms * 1000
         backend = <Backend>snapshot.backends_of(found.listener)[ref.backend]
         endpoint = backend.next_endpoint()
         call = self.make_call(stream, snapshot, found, ref, head)
@@ -436,7 +466,8 @@ cdef class Downstream(ClientPeer):
             self.start_mirrors(call, snapshot, rule.mirrors, fields, count, timeout)
             self.start_mirrors(call, snapshot, ref.mirrors, fields, count, timeout)
         count = build_request(
-            context, table, rule, ref, fields, count, <TrustedProxies>self.gate.trusted, &self.client, timeout
+            context, table, rule, ref, fields, count, <TrustedProxies>self.gate.trusted, &self.client,
+            timeout if head.is_grpc else 0,
         )
         return self.send_call(call, backend, endpoint, count)
 
@@ -476,7 +507,7 @@ cdef class Downstream(ClientPeer):
                 continue
             context.counters.mirrored += 1
             mirror = new_call(context)
-            mirror.flags = CALL_MIRROR | (primary.flags & (CALL_GRPC | CALL_REQUEST_ENDED))
+            mirror.flags = CALL_MIRROR | (primary.flags & (CALL_GRPC | CALL_HEAD | CALL_REQUEST_ENDED))
             context.mirror_count += 1
             Py_INCREF(snapshot)
             mirror.snapshot = <PyObject*>snapshot
@@ -495,7 +526,7 @@ cdef class Downstream(ClientPeer):
                 primary.mirrors = mirror
             built = build_request(
                 context, snapshot.table, primary.rule, primary.ref, fields, count,
-                <TrustedProxies>self.gate.trusted, &self.client, timeout,
+                <TrustedProxies>self.gate.trusted, &self.client, timeout if primary.flags & CALL_GRPC else 0,
             )
             self.send_call(mirror, backend, endpoint, built)
         return 0

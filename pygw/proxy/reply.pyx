@@ -11,6 +11,7 @@ from .grpc_wire cimport percent_encode
 
 cdef enum:
     MESSAGE_MAX = 1024           # octets of a grpc-message before it is encoded; ours are shorter, regexes are not
+    TEXT_MAX = 999               # of a text body: what write_number() can write
 
 
 cdef inline int encode(Connection connection, const char* name, const uint8_t* value, Py_ssize_t length,
@@ -85,6 +86,7 @@ cdef int reply_http(
     cdef uint8_t[4] digits
     cdef uint8_t[8] size
     cdef bint request_ended = (stream.flags & STREAM_END_RECEIVED) != 0
+    length = min(length, <Py_ssize_t>TEXT_MAX)
     connection.begin_headers(stream)
     encode(connection, ":status", digits, write_number(status, digits), True)
     encode(connection, "content-type", b"text/plain; charset=utf-8", 25, True)
