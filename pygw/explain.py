@@ -2,17 +2,21 @@
 
 decide() is one line of `pygw explain --batch`; explain() adds the listeners and every candidate that lost, with the
 step of precedence at which it lost (explain_candidates.py). Both follow the relay's order of decision: malformed by
-RFC 9113 §8, not gRPC, not POST, nothing matches, a rule. Knows no files and no network.
+RFC 9113 §8, gRPC but not POST, nothing matches, a rule. Knows no files and no network.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pygw._fastmatch import RouteTable
-from pygw.explain_candidates import call_of, candidates_of, describe_match, host_of, listeners_at
+from pygw.explain_candidates import candidates_of, describe_match, listeners_at, serves_http
+from pygw.explain_checks import host_of
+from pygw.explain_grpc import call_of
+from pygw.explain_http import location_part
 from pygw.http2.message import request_head
 from pygw.model import BackendRefConfig, GatewayConfig, HeaderModifier, MirrorConfig, RouteConfig, RuleConfig
 from pygw.tables import compile_image
@@ -25,7 +29,10 @@ UNAVAILABLE = 14
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A call to decide on. Headers are as on the wire; gRPC is assumed unless they give a content-type."""
+    """A call to decide on. Headers are as on the wire; gRPC is assumed unless they give a content-type.
+
+    An empty content-type stands for a request that has none.
+    """
 
     port: int
     path: str
@@ -118,32 +125,37 @@ def decide(
     """What becomes of the call: outcome `route`, `none` or `reject`.
 
     With `route`, `grpc_status` is null where calls go to the backends, and else what the rule answers every call
-    with (an unsupported filter, no backendRefs, all weights 0); `message` says why. `none` has grpc_status 12,
-    or http_status 415 (no gRPC) or 405 (gRPC, but not POST). `config` is what `table` was compiled from.
+    with (an unsupported filter, no backendRefs, all weights 0); `message` says why. `none` has grpc_status 12, or
+    http_status 405 (gRPC, but not POST), or where it is not gRPC 404 or 415 (no HTTPRoute there). What a rule answers a
+    request that is not gRPC with is in http_status too: a redirect, 500, 503. `config` is what `table` was compiled
+    from.
     """
     fields = fields_of(query)
     try:
         head = request_head(fields)
     except ValueError as error:
         return _answer("reject", message=str(error))
-    if not head["is_grpc"]:
-        return _answer("none", http_status=415, message="content-type is not gRPC's: only gRPC calls are served")
-    if head["method"] != b"POST":
+    is_grpc = head["is_grpc"]
+    if is_grpc and head["method"] != b"POST":
         return _answer("none", http_status=405, message="gRPC calls use the POST method")
-    found = table.match_request(table.site(query.address, query.port), head["authority"], head["path"], fields)
+    found = table.match_request(
+        table.site(query.address, query.port), head["authority"], head["path"], fields, is_grpc, head["method"]
+    )
     if found["route"] is None:
-        why = _why_nothing(config, query, found["listener"])
-        return _answer("none", UNIMPLEMENTED, why, listener=found["listener"])
+        why = _why_nothing(config, query, found["listener"], is_grpc)
+        if is_grpc:
+            return _answer("none", UNIMPLEMENTED, why, listener=found["listener"])
+        is_http = serves_http(config, query.address, query.port, host_of(_authority(query)))
+        return _answer("none", message=why, listener=found["listener"], http_status=404 if is_http else 415)
     route = config.routes[f"{found['kind']}/{found['route']}"]
     rule = _rule(route, found["rule"])
     key = (route.key, rule.index)
     if known_backends is None:
-        backends = backends_of(rule)
+        backends = backends_of(rule, route.kind)
     else:
-        backends = known_backends.get(key) or known_backends.setdefault(key, backends_of(rule))
-    status, message = own_answer(rule)
+        backends = known_backends.get(key) or known_backends.setdefault(key, backends_of(rule, route.kind))
     decision = _answer(
-        "route", status, message, listener=found["listener"], route=found["route"], rule=rule.index,
+        "route", **own_answer(rule, is_grpc), listener=found["listener"], route=found["route"], rule=rule.index,
         match=found["match"], backends=backends,
     )  # fmt: skip
     if route.kind != "GRPCRoute":
@@ -158,25 +170,27 @@ def explain(table: RouteTable, config: GatewayConfig, query: Query) -> Decision:
     authority = _authority(query)
     path = _octets(query.path)
     call = call_of(path)
+    is_grpc = _is_grpc(query)
     decision["request"] = {
         "port": query.port,
         "address": query.address,
         "authority": authority,
         "host": host_of(authority),
         "path": query.path,
-        "service": call[0].decode(errors="replace") if call else None,
-        "method": call[1].decode(errors="replace") if call else None,
+        "service": call[0].decode(errors="replace") if call and is_grpc else None,
+        "method": call[1].decode(errors="replace") if call and is_grpc else None,
+        "http_method": query.method,
     }
     decision["listeners"] = listeners_at(config, query.address, query.port, host_of(authority))
     decision["candidates"] = []
-    if decision["outcome"] == "reject" or "http_status" in decision:
+    if decision["outcome"] == "reject" or decision.get("http_status") in (405, 415):
         return decision
-    decision["candidates"] = candidates_of(config, decision, path, fields_of(query))
+    decision["candidates"] = candidates_of(config, decision, path, fields_of(query), is_grpc)
     if decision["outcome"] == "route":
         route = config.routes[f"{decision.get('kind', 'GRPCRoute')}/{decision['route']}"]
         rule = _rule(route, decision["rule"])
         decision["rule_name"] = rule.name
-        decision["matched"] = describe_match(rule.matches[decision["match"]])
+        decision["matched"] = describe_match(route, rule, decision["match"])
         decision["filters"] = filters_of(rule)
     return decision
 
@@ -189,27 +203,42 @@ def fields_of(query: Query) -> list[tuple[bytes, bytes]]:
     fields.append((b":path", _octets(query.path)))
     has_content_type = False
     for name, value in query.headers:
-        fields.append((_octets(name), _octets(value)))
         has_content_type |= name == "content-type"
+        if name != "content-type" or value:
+            fields.append((_octets(name), _octets(value)))
     if not has_content_type:
         fields.append((b"content-type", b"application/grpc"))
     return fields
 
 
-def backends_of(rule: RuleConfig) -> list[dict[str, Any]]:
-    """The backendRefs of a rule; `valid` is false where that share of calls gets 14 UNAVAILABLE."""
-    return [_backend(ref) for ref in rule.backends]
+def backends_of(rule: RuleConfig, kind: str = "GRPCRoute") -> list[dict[str, Any]]:
+    """The backendRefs of a rule; `valid` is false where that share of calls gets 14 UNAVAILABLE.
+
+    What is not gRPC gets `http_status` in its place, which only those of an HTTPRoute have.
+    """
+    backends = [_backend(ref) for ref in rule.backends]
+    if kind == "HTTPRoute":
+        for backend in backends:
+            if not backend["valid"]:
+                backend["http_status"] = 502 if backend["reason"] == "UnsupportedProtocol" else 500
+    return backends
 
 
-def own_answer(rule: RuleConfig) -> tuple[int | None, str | None]:
-    """(grpc-status, message) that every call of this rule gets from the gateway itself; (None, None): none."""
-    if rule.failure is not None:
-        return rule.failure
-    if not rule.backends:
-        return UNIMPLEMENTED, "the rule that matches has no backendRefs"
-    if not any(ref.weight for ref in rule.backends):
-        return UNAVAILABLE, "all backendRefs of the rule have weight 0"
-    return None, None
+def own_answer(rule: RuleConfig, is_grpc: bool = True) -> dict[str, Any]:
+    """What every call of this rule gets from the gateway itself: grpc_status (None: relayed), message, http_status."""
+    if rule.redirect is not None:
+        return {"grpc_status": None, "http_status": rule.redirect.status, "message": location_part(rule)}
+    answer: tuple[int, str] | None = rule.failure
+    http_status = 500
+    if answer is None and not rule.backends:
+        answer = UNIMPLEMENTED, "the rule that matches has no backendRefs"
+    elif answer is None and not any(ref.weight for ref in rule.backends):
+        answer, http_status = (UNAVAILABLE, "all backendRefs of the rule have weight 0"), 503
+    if answer is None:
+        return {"grpc_status": None}
+    if is_grpc:
+        return {"grpc_status": answer[0], "message": answer[1]}
+    return {"grpc_status": None, "http_status": http_status, "message": answer[1]}
 
 
 def filters_of(rule: RuleConfig) -> dict[str, Any]:
@@ -276,12 +305,21 @@ def _authority(query: Query) -> str | None:
     return next((value for name, value in query.headers if name == "host"), None)
 
 
-def _why_nothing(config: GatewayConfig, query: Query, listener: str | None) -> str:
+def _is_grpc(query: Query) -> bool:
+    types = [value for name, value in query.headers if name == "content-type"]
+    return not types or re.match(r"application/grpc(?:[+;]|\Z)", types[0], re.IGNORECASE) is not None
+
+
+def _why_nothing(config: GatewayConfig, query: Query, listener: str | None, is_grpc: bool) -> str:
     if not any(one.port == query.port for one in config.listeners):
         return f"no listener has port {query.port}"
     if listener is None:
         where = f" at {query.address}" if query.address else ""
         return f"no listener on port {query.port}{where} has a hostname that matches {host_of(_authority(query))!r}"
-    if call_of(_octets(query.path)) is None:
-        return "the path is not /service/method"
-    return f"no rule of a route at listener {listener} matches this call"
+    if not is_grpc or call_of(_octets(query.path)) is None:
+        is_http = serves_http(config, query.address, query.port, host_of(_authority(query)))
+        if not is_grpc and not is_http:
+            return f"content-type is not gRPC's, and listener {listener} has no HTTPRoute"
+        if is_grpc and not is_http:
+            return "the path is not /service/method"
+    return f"no rule of a route at listener {listener} matches this {'call' if is_grpc else 'request'}"

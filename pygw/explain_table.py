@@ -23,7 +23,7 @@ def table_lines(explained: Mapping[str, Any]) -> list[str]:
     others = [one for one in explained["listeners"] if not one["selected"]]
     lines += _section("other listeners", [(one["listener"], one["reason"]) for one in others])
     lost = [one for one in explained["candidates"] if one["result"] == "lost"]
-    lines += _section("match too, but lost", [(_name(one), f"step {one['step']}, {one['reason']}") for one in lost])
+    lines += _section("match too, but lost", [(_name(one), _step(one)) for one in lost])
     others = [one for one in explained["candidates"] if one["result"] == "no match"]
     lines += _section("do not match", [(_name(one), one["reason"]) for one in others])
     return lines
@@ -52,8 +52,14 @@ def _section(title: str, rows: list[tuple[str, str]]) -> Iterator[str]:
             yield f"  {name:<{width}}  {reason}"
 
 
+def _step(candidate: Mapping[str, Any]) -> str:
+    # 0: not a step of precedence, the other kind of route decided.
+    return f"step {candidate['step']}, {candidate['reason']}" if candidate["step"] else str(candidate["reason"])
+
+
 def _name(candidate: Mapping[str, Any]) -> str:
-    return f"{candidate['route']} rule {candidate['rule']} match {candidate['match']}"
+    kind = "" if candidate["kind"] == "GRPCRoute" else f"{candidate['kind']} "
+    return f"{kind}{candidate['route']} rule {candidate['rule']} match {candidate['match']}"
 
 
 def _backends(backends: list[dict[str, Any]]) -> Iterator[str]:
@@ -61,7 +67,12 @@ def _backends(backends: list[dict[str, Any]]) -> Iterator[str]:
     for backend in backends:
         share = f"{100 * backend['weight'] / total:.4g} %" if total else "0 %"
         line = f"{backend['namespace']}/{backend['name']}:{backend['port']}  weight {backend['weight']} ({share})"
-        yield line if backend["valid"] else f"{line}  {backend['reason']}: these calls get 14 UNAVAILABLE"
+        if backend["valid"]:
+            yield line
+        elif "http_status" in backend:
+            yield f"{line}  {backend['reason']}: these requests get {backend['http_status']}, gRPC calls 14 UNAVAILABLE"
+        else:
+            yield f"{line}  {backend['reason']}: these calls get 14 UNAVAILABLE"
 
 
 def _filters(filters: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

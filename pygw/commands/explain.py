@@ -32,10 +32,12 @@ EPILOG = """a question of --batch:
    "headers": [["x-tenant-id", "acme"]]}
   optional: id, authority, headers (as on the wire), address (where Gateways bind their own), method (POST),
   scheme (http); others are ignored, with a "warning" in the answer
-its answer: outcome "route", "none" (nothing matches: grpc_status 12; not gRPC: http_status 415; not POST: 405),
-  "reject" (malformed by RFC 9113 section 8) or "error" (the line is no question; the next ones are answered).
-  With "route", grpc_status is null where calls go to the backends, and a number where the rule itself answers them
-  all; a backend whose "valid" is false gets its share of calls answered with 14 UNAVAILABLE.
+  gRPC is assumed unless headers give a content-type; an empty one stands for a request without
+its answer: outcome "route", "none" (nothing matches: grpc_status 12; gRPC but not POST: http_status 405; not gRPC:
+  404, or 415 where no HTTPRoute is), "reject" (malformed by RFC 9113 section 8) or "error" (the line is no question;
+  the next ones are answered). With "route", "kind" is there where it is not GRPCRoute, grpc_status is null where
+  calls go to the backends, and a number where the rule itself answers them all (http_status where they are not
+  gRPC); a backend whose "valid" is false gets its share of calls answered with 14 UNAVAILABLE, or "http_status".
 
 exit codes:
   0   decided, whatever the outcome
@@ -53,10 +55,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--admin", metavar="URL", help="ask a running gateway's admin server: http://127.0.0.1:9901")
     parser.add_argument("--port", type=port, metavar="PORT", help="the listener's own port (not the one of --port-map)")
     parser.add_argument("--authority", metavar="HOST", help="the call's :authority; a port in it is ignored")
-    parser.add_argument("--path", metavar="/SERVICE/METHOD", help="the call's :path")
+    parser.add_argument("--path", metavar="/SERVICE/METHOD", help="the call's :path; any path for HTTPRoutes")
     parser.add_argument(
         "-H", "--header", action="append", default=[], metavar="'K: V'", dest="headers",
-        help="metadata of the call; repeatable; -bin values in base64",
+        help="metadata of the call; repeatable; -bin values in base64; 'content-type:' for plain HTTP",
     )  # fmt: skip
     parser.add_argument("--address", default="", help="the local address, where Gateways bind their own")
     parser.add_argument("--method", default="POST", help="the :method; default POST")
