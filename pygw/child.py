@@ -58,10 +58,17 @@ def inherited_channel() -> socket.socket:
     return sock
 
 
-def join_launcher(sock: socket.socket, on_message: Callable[[Message, list[int]], None]) -> Channel:
-    """The channel to the launcher, with a sign of life every few seconds; its end is the end of this process."""
+def join_launcher(
+    sock: socket.socket,
+    on_message: Callable[[Message, list[int]], None],
+    on_end: Callable[[], None] | None = None,
+) -> Channel:
+    """The channel to the launcher, with a sign of life every few seconds; its end is the end of this process.
+
+    `on_end` may finish something first, but must end the process soon: the launcher kills it after some seconds.
+    """
     loop = asyncio.get_running_loop()
-    channel = Channel(sock, on_message, _launcher_is_gone, loop)
+    channel = Channel(sock, on_message, on_end or _launcher_is_gone, loop)
 
     def alive() -> None:
         with contextlib.suppress(ChannelError):

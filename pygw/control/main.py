@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+LEAVING_GRACE = 2.0  # seconds that giving the lease back may take once the launcher is done; less than its own
+
+
 @dataclass(slots=True)
 class Control:
     """Joins the launcher's channel, the controller and the admin server."""
@@ -42,6 +45,7 @@ class Control:
     kubernetes: KubernetesMode | None = None
     _servers: list[AdminServer] = field(default_factory=list)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _leaving: asyncio.Task[Any] | None = None  # gives back what this replica holds in the cluster
 
     def on_message(self, message: Message, fds: list[int]) -> None:
         """Carry out one message of the launcher."""
@@ -57,8 +61,8 @@ class Control:
                 self.controller.changed()
             case "draining":
                 self.controller.drain()
-                if self.kubernetes is not None:
-                    self._in_background(self.kubernetes.drain())
+                if self.kubernetes is not None and self._leaving is None:
+                    self._leaving = self._in_background(self.kubernetes.drain())
             case unknown:
                 log.error("unknown message", extra={"message_type": unknown})
 
@@ -130,10 +134,18 @@ class Control:
         async for _ in watch(paths):
             self.controller.changed()
 
-    def _in_background(self, work: Any) -> None:
+    def _in_background(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
+
+    def end(self) -> None:
+        """The launcher is gone, or done with us: end, but give the lease back first where that is under way."""
+        if self._leaving is None or self._leaving.done():
+            os._exit(1)
+        self._leaving.add_done_callback(lambda _: os._exit(0))
+        asyncio.get_running_loop().call_later(LEAVING_GRACE, os._exit, 1)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -156,7 +168,7 @@ def main() -> int:
 
 async def _serve(sock: socket.socket) -> None:
     control = Control()
-    control.launcher = join_launcher(sock, control.on_message)
+    control.launcher = join_launcher(sock, control.on_message, control.end)
     control.launcher.send({"type": "started"})
     await asyncio.Event().wait()
 

@@ -164,7 +164,9 @@ cdef class TrustedProxies:
         cdef Py_ssize_t start = capacity, length
         cdef Entries entries
         # Written from the end of `out` towards its beginning, as the entries are read.
-        if 0 < peer_length <= capacity:
+        if peer_length > capacity:
+            return 0             # what does not end with the peer would name another one
+        if peer_length > 0:
             start -= peer_length
             memcpy(out + start, peer, <size_t>peer_length)
         if trusted:

@@ -115,25 +115,37 @@ filters = st.lists(
     ),
     max_size=3,
 )
-matches = st.lists(
-    optional(
+headers = st.lists(st.builds(
+    lambda name, value, rest: {"name": name, "value": value, **rest},
+    st.sampled_from(["A", "a", "b"]), patterns,
+    optional(type=st.sampled_from(["Exact", "RegularExpression"])),
+), max_size=3)  # fmt: skip
+# What the schemas let through: the method is an object in one kind and a text in the other.
+matches = {
+    "GRPCRoute": optional(
         method=optional(
             type=st.sampled_from([*["Exact", "RegularExpression"] * 3, "Glob"]), service=patterns, method=patterns
         ),
-        headers=st.lists(st.builds(
-            lambda name, value, rest: {"name": name, "value": value, **rest},
-            st.sampled_from(["A", "a", "b"]), patterns,
-            optional(type=st.sampled_from(["Exact", "RegularExpression"])),
-        ), max_size=3),
+        headers=headers,
     ),
-    max_size=2,
-)  # fmt: skip
-rules = optional(
-    name=names, matches=matches, filters=filters,
-    backendRefs=st.lists(st.builds(
-        lambda target, rest: {**target, **rest}, targets, optional(weight=st.integers(0, 1_000_000), filters=filters)
-    ), max_size=3),
-)  # fmt: skip
+    "HTTPRoute": optional(
+        method=st.sampled_from(["GET", "POST"]), headers=headers, queryParams=headers,
+        path=st.builds(
+            lambda kind, value: {"type": kind, "value": value},
+            st.sampled_from(["Exact", "PathPrefix", "RegularExpression"]), st.sampled_from(["/", "/a", "/a/b"]),
+        ),
+    ),
+}  # fmt: skip
+rules = {
+    kind: optional(
+        name=names, matches=st.lists(choices, max_size=2), filters=filters,
+        backendRefs=st.lists(st.builds(
+            lambda target, rest: {**target, **rest}, targets,
+            optional(weight=st.integers(0, 1_000_000), filters=filters),
+        ), max_size=3),
+    )
+    for kind, choices in matches.items()
+}  # fmt: skip
 parents = st.builds(
     lambda name, rest: {"name": name, **rest},
     names,
@@ -149,7 +161,10 @@ routes = st.one_of(*(
     objects(
         kind,
         st.fixed_dictionaries(
-            {"rules": st.lists(rules, min_size=1, max_size=3), "parentRefs": st.lists(parents, min_size=1, max_size=3)},
+            {
+                "rules": st.lists(rules[kind], min_size=1, max_size=3),
+                "parentRefs": st.lists(parents, min_size=1, max_size=3),
+            },
             optional={"hostnames": st.lists(hostnames, max_size=3)},
         ),
         metadata=st.sampled_from([{}, {"creationTimestamp": "2024-01-01T00:00:00Z"}, {"creationTimestamp": None}]),

@@ -60,6 +60,8 @@ class Election:
         self._seen_at = 0.0
         self._leads_until = float("-inf")
         self._is_released = False
+        self._is_held = False  # as the last answer had it
+        self._asking = asyncio.Lock()  # one request at a time: giving back must not cross a renewal
         self._trouble = ""
 
     @property
@@ -79,9 +81,11 @@ class Election:
     async def release(self) -> None:
         """Give the Lease back, and do not ask for it again."""
         self._is_released = True
-        was_leader, self._leads_until = self.is_leader, float("-inf")
+        self._leads_until = float("-inf")
         self._judge()
-        if was_leader and self._lease is not None:
+        async with self._asking:
+            if not self._is_held or self._lease is None:
+                return
             spec = {**self._lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
             try:
                 async with asyncio.timeout(PATIENCE):
@@ -98,8 +102,11 @@ class Election:
     async def _attempt(self) -> None:
         start = self._clock()
         try:
-            async with asyncio.timeout(PATIENCE):
-                is_ours = await self._acquire_or_renew()
+            async with self._asking, asyncio.timeout(PATIENCE):
+                if self._is_released:
+                    return
+                self._is_held = False
+                self._is_held = is_ours = await self._acquire_or_renew()
         except (ApiError, TimeoutError) as error:
             self._lease = None  # read it again: somebody else may have written it
             trouble = str(error) or "no answer"

@@ -54,7 +54,7 @@ class KubernetesMode:
         )
         self._is_open = False
 
-    async def open(self, run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    async def open(self, run: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         """Connect, and return once all that can be listed has been. `run` starts what runs beside.
 
         Raises StartError where there is no usable configuration. An API server that is away is waited for.
