@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from pygw.control.resolve import ResolveOptions, resolve
+from pygw.control.yaml_source import load
 from pygw.explain import Explainer, Query
 from pygw.explain_table import table_lines
 from pygw.model import (
@@ -24,6 +28,8 @@ WEB = BackendRefConfig("default/web:80", "default", "web", 80)
 OLD = BackendRefConfig("default/old:80", "default", "old", 80, reason="UnsupportedProtocol", message="needs HTTP/1.1")
 GONE = BackendRefConfig("default/gone:80", "default", "gone", 80, reason="BackendNotFound", message="is not there")
 PLAIN = [["content-type", ""]]
+HEADER, PARAM = (HeaderMatch("h", "v"),), (HeaderMatch("q", "1"),)
+ROOT = Path(__file__).parents[1]
 
 
 def rule(index: int, *matches: HttpMatchConfig, backends=(WEB,), **rest) -> RuleConfig:
@@ -124,9 +130,9 @@ def test_why_a_match_does_not_hold(match, reason):
     [
         (HttpMatchConfig("/a/b", "Exact"), HttpMatchConfig("/a/b"), 3, "path: Exact"),
         (HttpMatchConfig("/a/b"), HttpMatchConfig("/a", method="GET"), 3, "/a; the winner's: PathPrefix /a/b"),
-        (HttpMatchConfig(method="GET"), HttpMatchConfig(headers=(HeaderMatch("h", "v"),)), 4, "method: (any)"),
-        (HttpMatchConfig(headers=(HeaderMatch("h", "v"),)), HttpMatchConfig(query=(HeaderMatch("q", "1"),)), 5, "of h"),
-        (HttpMatchConfig(query=(HeaderMatch("q", "1"),)), HttpMatchConfig(), 6, "query parameters: 0"),
+        (HttpMatchConfig(method="GET"), HttpMatchConfig(headers=HEADER), 4, "method: (any)"),
+        (HttpMatchConfig(headers=HEADER), HttpMatchConfig(query=PARAM), 5, "headers: 0"),
+        (HttpMatchConfig(query=PARAM), HttpMatchConfig(), 6, "query parameters: 0"),
         (HttpMatchConfig(), HttpMatchConfig(), 9, "order in the route"),
     ],
 )
@@ -160,3 +166,29 @@ def test_the_words_fit_the_matcher(made, request):
     holding = [result for result in results if result != "no match"]
     # The first of those that hold is the matcher's winner, and there is one only where the matcher found one.
     assert holding == (["won"] + ["lost"] * (len(holding) - 1) if explained["outcome"] == "route" else [])
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "rule_number", "http_status"),
+    [
+        ("/old?x=1", "GET", 0, 301),
+        ("/items?beta=1", "GET", 1, None),
+        ("/items/7", "GET", 2, None),
+        ("/items", "PUT", None, 404),
+    ],
+)
+def test_the_example(path, method, rule_number, http_status):
+    """docs/httproute.md sends people here."""
+    loaded = load([str(ROOT / "examples" / "httproute.yaml")])
+    resolution = resolve(loaded.state, ResolveOptions())
+    assert [*loaded.problems, *resolution.problems] == []
+    explained = ask(resolution.config, path, authority="shop.example.com", method=method)
+    assert (explained.get("rule"), explained.get("http_status")) == (rule_number, http_status)
+
+
+def test_the_example_of_a_listener_set():
+    loaded = load([str(ROOT / "examples" / "listenerset.yaml")])
+    resolution = resolve(loaded.state, ResolveOptions())
+    assert [*loaded.problems, *resolution.problems] == []
+    explained = ask(resolution.config, "/s/M", authority="team-a.example.com", method="POST", headers=[])
+    assert (explained["listener"], explained["route"]) == ("platform/shared/team-a/team-a/main", "team-a/greeter")

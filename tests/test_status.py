@@ -13,6 +13,7 @@ from tests.doubles.objects import (
     gateway,
     gateway_class,
     listener,
+    listener_set,
     ref,
     resolve_items,
     route,
@@ -124,6 +125,23 @@ def test_the_table_names_what_is_not_ours():
     assert "left alone: its controllerName is example.com/x" in text
     assert "left alone: GatewayClass pygw is another controller's" in text
     assert "not attached: no parentRef names a Gateway that is served" in text
+
+
+def test_the_table_shows_listener_sets_and_routes_of_theirs():
+    lines = table(
+        gateway(allowedListeners={"namespaces": {"from": "All"}}),
+        listener_set(listener("extra", 81)),
+        listener_set(listener("extra", 81), name="lost", parent={"name": "gone"}),
+        route(parents=[{"kind": "ListenerSet", "name": "ls"}]),
+        service(),
+    )
+    assert [line.split() for line in lines[3:]] == [
+        ["ListenerSet", "default/lost", "left", "alone:", "its", "Gateway", "does", "not", "exist,", "or", "is",
+         "another", "controller's"],
+        ["ListenerSet", "default/ls", "Accepted,", "Programmed"],
+        ["listener", "extra,", "1", "route", "Accepted,", "Programmed,", "ResolvedRefs"],
+        ["GRPCRoute", "default/r", "parent", "ListenerSet", "default/ls", "Accepted,", "ResolvedRefs"],
+    ]  # fmt: skip
 
 
 def test_nothing_to_show():

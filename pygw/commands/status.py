@@ -23,7 +23,7 @@ EPILOG = """exit codes:
 
 # The kinds that have a status of ours, in the order of the table; all others follow in a List by name of kind.
 _ROUTE_KINDS = ("GRPCRoute", "HTTPRoute")
-_STATUS_KINDS = ("GatewayClass", "Gateway", *_ROUTE_KINDS)
+_STATUS_KINDS = ("GatewayClass", "Gateway", "ListenerSet", *_ROUTE_KINDS, "BackendTLSPolicy")
 
 # Conditions that are good news when they are False.
 _BETTER_FALSE = frozenset({"Conflicted", "PartiallyInvalid", "OverlappingTLSConfig"})
@@ -111,8 +111,8 @@ def as_table(state: ClusterState, resolution: Resolution) -> str:
         status = resolution.statuses.get((kind, namespace, name))
         if status is None:
             rows.append((kind, full_name, "", _unserved(kind, item)))
-        elif "parents" in status:
-            rows += _route_rows(kind, full_name, namespace, status)
+        elif "parents" in status or "ancestors" in status:
+            rows += _parent_rows(kind, full_name, namespace, status)
         else:
             rows += _rows(kind, full_name, _addresses(status), status["conditions"])
             for listener in status.get("listeners", ()):
@@ -137,14 +137,20 @@ def _unserved(kind: str, item: Object) -> str:
         return f"left alone: its controllerName is {item['spec'].get('controllerName')}"
     if kind == "Gateway":
         return f"left alone: GatewayClass {item['spec'].get('gatewayClassName')} is another controller's"
+    if kind == "ListenerSet":
+        return "left alone: its Gateway does not exist, or is another controller's"
+    if kind == "BackendTLSPolicy":
+        return "not in use: no Gateway that is served sends calls to what it targets"
     return "not attached: no parentRef names a Gateway that is served"
 
 
-def _route_rows(kind: str, name: str, namespace: str, status: dict[str, Any]) -> list[tuple[str, ...]]:
+def _parent_rows(kind: str, name: str, namespace: str, status: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The parents of a route, or the ancestors of a policy."""
     rows: list[tuple[str, ...]] = []
-    for parent in status["parents"]:
-        reference = parent["parentRef"]
-        part = f"parent {reference.get('namespace', namespace)}/{reference['name']}"
+    for parent in status.get("parents") or status.get("ancestors") or ():
+        reference = parent.get("parentRef") or parent["ancestorRef"]
+        shown = "" if reference.get("kind", "Gateway") == "Gateway" else f"{reference['kind']} "
+        part = f"parent {shown}{reference.get('namespace', namespace)}/{reference['name']}"
         if reference.get("sectionName"):
             part += f", listener {reference['sectionName']}"
         if reference.get("port"):
