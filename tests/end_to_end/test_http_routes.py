@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from tests.doubles.backend import Backend
+from tests.doubles.client import unary_unary
 from tests.doubles.gateway import Gateway
 from tests.doubles.raw_peers import H2Client, H2Peer, Headers, Stream, h2_server
 
@@ -148,9 +149,9 @@ def test_a_listener_set_serves_its_own_routes_alone(client: H2Client) -> None:
 def test_grpc_goes_to_its_own_route_first(served: Gateway) -> None:
     options = [("grpc.default_authority", "grpc.example.com")]
     with grpc.insecure_channel(f"127.0.0.1:{served.port}", options=options) as channel:
-        assert channel.unary_unary("/shop.Orders/Get", None, None)(b"", timeout=10).endswith(b"by grpc")
+        assert unary_unary(channel, "shop.Orders/Get")(b"", timeout=10).endswith(b"by grpc")
         with pytest.raises(grpc.RpcError) as error:
-            channel.unary_unary("/other.Service/Get", None, None)(b"", timeout=10)
+            unary_unary(channel, "other.Service/Get")(b"", timeout=10)
         assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
