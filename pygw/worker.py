@@ -169,10 +169,13 @@ class Worker:
         """A control process, the first one or a new one, wants to talk to us."""
         if self.control is not None:
             self.control.close()
-        channel = self.control = Channel(sock, self._on_control_message, self._on_control_end, self.loop)
+        channel = Channel(sock, self._on_control_message, lambda: self._on_control_end(channel), self.loop)
+        self.control = channel
         channel.send({"type": "hello", "version": self._version})
 
-    def _on_control_end(self) -> None:
+    def _on_control_end(self, channel: Channel) -> None:
+        if channel is not self.control:
+            return  # the end of the old one was noticed after the new one had come
         log.warning("the control process is gone; serving on with what it said last", extra={"version": self._version})
         self.control = None
 

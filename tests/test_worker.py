@@ -53,14 +53,18 @@ class Driver:
         self.answers: list[dict[str, Any]] = []
         self.news = asyncio.Event()
         self.launcher = Channel(ours, lambda message, fds: self._keep(self.told, message), lambda: None)
-        control, worker_end = channel_pair()
         options = RunOptions(("x",), 1).to_json()
         self.launcher.send({"type": "start", "worker": 0, "options": options})
-        with worker_end:
-            self.launcher.send({"type": "control"}, [worker_end.fileno()])
-        self.control = Channel(control, lambda message, fds: self._keep(self.answers, message), lambda: None)
+        self.control = self.new_control()
         self.sequence = 0
         self.listener: socket.socket | None = None
+
+    def new_control(self) -> Channel:
+        """The control process's end of a new channel, whose other end the worker gets."""
+        control, worker_end = channel_pair()
+        with worker_end:
+            self.launcher.send({"type": "control"}, [worker_end.fileno()])
+        return Channel(control, lambda message, fds: self._keep(self.answers, message), lambda: None)
 
     def _keep(self, messages: list[dict[str, Any]], message: dict[str, Any]) -> None:
         messages.append(message)
@@ -230,11 +234,21 @@ def test_the_end_of_the_control_process_is_not_the_workers() -> None:
     async def test(driver: Driver) -> None:
         await driver.publish(config(), 5)
         driver.control.close()
-        control, worker_end = channel_pair()
-        with worker_end:
-            driver.launcher.send({"type": "control"}, [worker_end.fileno()])
-        driver.control = Channel(control, lambda message, fds: driver._keep(driver.answers, message), lambda: None)
+        driver.control = driver.new_control()
         await driver.until(lambda: {"type": "hello", "version": 5} in driver.answers)
+
+    drive(test)
+
+
+def test_a_new_control_process_is_heard_though_the_old_ones_end_is_noticed_later() -> None:
+    async def test(driver: Driver) -> None:
+        for version in range(1, 9):
+            # Both in one turn of the worker's loop, in whichever order it looks.
+            os.kill(driver.pid, signal.SIGSTOP)
+            driver.control.close()
+            driver.control = driver.new_control()
+            os.kill(driver.pid, signal.SIGCONT)
+            assert (await driver.publish(GatewayConfig(), version))["error"] is None
 
     drive(test)
 

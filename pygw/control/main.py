@@ -51,7 +51,14 @@ class Control:
         """Carry out one message of the launcher."""
         match message["type"]:
             case "start":
-                self._start(message, fds)
+                try:
+                    self._start(message, fds)
+                except Exception as error:
+                    # Half a control process would answer nothing, and the launcher would wait for it.
+                    log.critical("the control process cannot start", exc_info=True)
+                    if message["was_ready"]:
+                        os._exit(1)
+                    self.tell_launcher({"type": "fatal", "message": f"the control process cannot start: {error}"})
             case "worker":
                 self.pages.restarts[message["worker"]] = message["restarts"]
                 self.controller.add_worker(message["worker"], message["pid"], socket.socket(fileno=fds.pop(0)))

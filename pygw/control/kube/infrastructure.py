@@ -84,7 +84,10 @@ class Infrastructure:
             if self._refused.get(key) != item and not self._stands(key, item):
                 await self._apply(key, item)
         for key in [key for key in self._existing if key not in wanted]:
-            metadata = self._existing[key]["metadata"]
+            existing = self._existing.get(key)
+            if existing is None:
+                continue  # deleted while another one was being deleted
+            metadata = existing["metadata"]
             if (metadata.get("annotations") or {}).get(CONTROLLER_ANNOTATION) != self._controller_name:
                 continue
             if not self._leadership.is_leader:

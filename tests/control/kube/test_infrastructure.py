@@ -97,6 +97,30 @@ def test_changes_are_applied_and_what_is_gone_goes() -> None:
     play(scenario)
 
 
+def test_several_that_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(it: World) -> None:
+        names = [f"gw{number}" for number in range(5)]
+        it.part.offer([it.gateway(name) for name in names])
+        await until(lambda: len(it.informer.objects) == 5)
+        delete = it.part._delete
+
+        async def delete_slowly(key: tuple[str, str], uid: str) -> None:
+            # Somebody else is quicker with the others, and we hear of it while we delete the first.
+            for name in set(it.accounts) - {key[1]}:
+                it.server.delete("ServiceAccount", "default", name)
+            await delete(key, uid)
+            await until(lambda: not it.informer.objects)
+
+        monkeypatch.setattr(it.part, "_delete", delete_slowly)
+        it.part.offer([])
+        await until(lambda: not it.accounts)
+        # Not ended by what it had not expected:
+        it.part.offer([it.gateway("again")])
+        await until(lambda: "again-pygw" in it.accounts)
+
+    play(scenario)
+
+
 def test_what_somebody_takes_away_comes_back_and_what_he_adds_stays() -> None:
     async def scenario(it: World) -> None:
         it.part.offer([it.gateway(labels={"team": "a"})])
