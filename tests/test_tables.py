@@ -214,9 +214,18 @@ def image() -> Image:
         RuleConfig(1, (MatchConfig("s.*", True), MatchConfig(None, False, "M"), MatchConfig("s")), (REF, REF)),
         RuleConfig(2, (MatchConfig("s", False, "M.*", True),), (REF,), request_headers=HeaderModifier(remove=("a",))),
     )
+    http_rules = (
+        RuleConfig(0, (), (REF,), http_matches=(
+            HttpMatchConfig("/a", "Exact", "GET", headers, headers), HttpMatchConfig("/v.*", "RegularExpression"),
+        ), timeout=1.5),
+        RuleConfig(1, (), (), http_matches=(HttpMatchConfig("/a"), HttpMatchConfig()), redirect=RedirectConfig()),
+    )  # fmt: skip
     one, two = route("one", "a.com", "*.a.com", rules=rules), route("two", rules=rules[1:])
-    listeners = [listener("l", one, two), listener("m", two, gateway="default/b"), listener("n", one, hostname="*.com")]
-    return compile_image(config(listeners, one, two), seed=bytes(16))
+    web = replace(route("web", "*.a.com", rules=http_rules), kind="HTTPRoute")
+    listeners = [
+        listener("l", one, two, web), listener("m", two, gateway="default/b"), listener("n", one, web, hostname="*.com")
+    ]  # fmt: skip
+    return compile_image(config(listeners, one, two, web), seed=bytes(16))
 
 
 def exercise(table: RouteTable) -> None:
@@ -226,6 +235,9 @@ def exercise(table: RouteTable) -> None:
         for path in (b"/s/M", b"/s/N", b"/t/M", b"/st/Q"):
             with contextlib.suppress(UnicodeDecodeError):
                 table.match_request(table.site("127.0.0.1", 80), authority, path, fields)
+        for path in (b"/a?x=1&y=2", b"/a/b", b"/v1"):
+            with contextlib.suppress(UnicodeDecodeError):
+                table.match_request(table.site("127.0.0.1", 80), authority, path, fields, False, b"GET")
 
 
 def test_a_whole_image_opens(image):

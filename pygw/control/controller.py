@@ -71,6 +71,7 @@ class Controller:
     clock: Callable[[], float] = time.time
 
     gateway_addresses: Callable[[], tuple[str, ...]] | None = None  # None: those of the options
+    bundle_version: Callable[[], str | None] | None = None  # of the installed Gateway API; None: nothing is installed
     on_resolved: Callable[[Resolution, list[Problem]], None] = lambda resolution, problems: None  # after each cycle
     waiting_for: Callable[[], list[str]] = list  # what the first cycle waits for
 
@@ -403,6 +404,7 @@ class Controller:
             previous=self.resolution,
             now=_now(self.clock()),
             allow_external_names=self.options.allow_external_names,
+            bundle_version=self.bundle_version() if self.bundle_version is not None else None,
         )
 
     def close(self) -> None:

@@ -101,7 +101,7 @@ def class_status(class_: GatewayClass, now: str, previous: Status | None, bundle
     """status of a GatewayClass of ours.
 
     `bundle_version` is what the installed CustomResourceDefinitions say they are ("": nothing), None where there are
-    none: file mode brings its own.
+    none (file mode brings its own) or they may not be read.
     """
     version = conditions.class_supported_version()
     if bundle_version is not None and not _KNOWN_BUNDLE.fullmatch(bundle_version):

@@ -268,7 +268,11 @@ def test_cluster_role_is_what_is_asked_for() -> None:
 def test_chart_roles_are_what_is_asked_for(arguments: tuple[str, ...], more: dict[str, Any], worlds: list[str]) -> None:
     server = asyncio.run(run(render(*arguments), options(**more), worlds))
     # With --watch-namespace pygw also tries what only a ClusterRole would permit, and does without.
-    tried = {Attributes("list", objects.GROUP, "gatewayclasses"), Attributes("list", "", "namespaces")}
+    tried = {
+        Attributes("list", objects.GROUP, "gatewayclasses"),
+        Attributes("list", "", "namespaces"),
+        Attributes("list", "apiextensions.k8s.io", "customresourcedefinitions", "", f"gatewayclasses.{objects.GROUP}"),
+    }
     assert server.refused == (tried if "watch_namespaces" in more else set())
     assert server.access.unused(server.asked) == []
 

@@ -31,13 +31,14 @@ BUILT_IN = {
     ("discovery.k8s.io", "v1"): ("endpointslices",),
     ("coordination.k8s.io", "v1"): ("leases",),
     ("events.k8s.io", "v1"): ("events",),
+    ("apiextensions.k8s.io", "v1"): ("customresourcedefinitions",),
 }
 KINDS = {
     "gatewayclasses": "GatewayClass", "gateways": "Gateway", "grpcroutes": "GRPCRoute", "httproutes": "HTTPRoute",
     "listenersets": "ListenerSet", "backendtlspolicies": "BackendTLSPolicy", "referencegrants": "ReferenceGrant",
     "namespaces": "Namespace", "services": "Service", "secrets": "Secret", "configmaps": "ConfigMap",
     "serviceaccounts": "ServiceAccount", "pods": "Pod", "endpointslices": "EndpointSlice", "leases": "Lease",
-    "events": "Event",
+    "events": "Event", "customresourcedefinitions": "CustomResourceDefinition",
 }  # fmt: skip
 PLURALS = {kind: plural for plural, kind in KINDS.items()}
 
@@ -92,6 +93,7 @@ class KubeApi:
         self._history: list[tuple[int, str, Object]] = []  # version, plural, event
         self._oldest = 0
         self._runner: web.AppRunner | None = None
+        self.install_bundle("v1.6.1")
 
     @property
     def url(self) -> str:
@@ -175,6 +177,12 @@ class KubeApi:
             self.served[group, version].remove(plural)
         if not self.served[group, version]:
             del self.served[group, version]
+
+    def install_bundle(self, version: str) -> None:
+        """The definition of GatewayClass says that it is of this version of the Gateway API."""
+        name, annotation = f"gatewayclasses.{GATEWAY_GROUP}", f"{GATEWAY_GROUP}/bundle-version"
+        metadata = {"name": name, "annotations": {annotation: version, "other": "x"}}
+        self.put({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": metadata})
 
     def compact(self) -> None:
         """Forget the history: no watch can be resumed from before now."""

@@ -152,6 +152,16 @@ def test_a_control_process_that_dies_is_replaced_and_keeps_the_lease(
     assert api.get(*LEASE)["spec"]["leaseTransitions"] == 0
 
 
+def test_the_class_says_whether_the_installed_version_is_known(api: KubeApiThread, kubernetes: Gateway) -> None:
+    def says(expected: str) -> bool:
+        found = (api.get("GatewayClass", "", "pygw").get("status") or {}).get("conditions") or ()
+        return any(one["type"] == "SupportedVersion" and one["reason"] == expected for one in found)
+
+    kubernetes.eventually(lambda: says("SupportedVersion"), "known")
+    api.install_bundle("v9.0.0")
+    kubernetes.eventually(lambda: says("UnsupportedVersion"), "unknown")
+
+
 def test_draining_gives_the_lease_back(api: KubeApiThread, kubernetes: Gateway) -> None:
     kubernetes.eventually(lambda: LEASE[1:] in api.objects["leases"], "led")
     kubernetes.process.terminate()

@@ -22,7 +22,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from pygw.control.cluster_state import CLUSTER_SCOPED, Key, Object
+from pygw.control.cluster_state import Key, Object
 from pygw.control.kube.api import Api, ApiError, status_error
 from pygw.control.kube.backoff import Backoff, spread
 from pygw.control.kube.kinds import Kind, trimmed
@@ -244,7 +244,7 @@ class Informer:
         """Key and trimmed object. One that even the API server should not have let in is logged, and left as it was."""
         try:
             metadata = item["metadata"]
-            namespace = "" if self.kind.name in CLUSTER_SCOPED else str(metadata["namespace"])
+            namespace = str(metadata["namespace"]) if self.kind.is_namespaced else ""
             key = (namespace, str(metadata["name"]))
         except (KeyError, TypeError):
             log.error("an object without a name", extra={"resource": self._shown, "object": str(item)[:200]})

@@ -18,6 +18,7 @@ from pygw.control.slices import SERVICE_NAME_LABEL
 OWN_GROUP = "pygw.dev"
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "pygw"
+BUNDLE_VERSION = "gateway.networking.k8s.io/bundle-version"  # on the Gateway API's own CRDs
 
 # What TLS needs of a Secret or ConfigMap; a bundle of a hundred other files in the same object is none of ours.
 _SECRET_ITEMS = ("tls.crt", "tls.key", "ca.crt")
@@ -155,6 +156,10 @@ def _pod(item: Object) -> Object:
     return {"metadata": _metadata(item, "labels", "deletionTimestamp"), "status": status}
 
 
+def _definition(item: Object) -> Object:
+    return {"metadata": {**_metadata(item), "annotations": _pick(item["metadata"].get("annotations"), BUNDLE_VERSION)}}
+
+
 def _gateway_api(name: str, plural: str, *versions: str, is_namespaced: bool = True) -> Kind:
     return Kind(
         name, GATEWAY_GROUP, versions or ("v1",), plural, _with_status,
@@ -195,6 +200,11 @@ SERVICE_ACCOUNT = Kind(
     label_selector=f"{MANAGED_BY_LABEL}={MANAGED_BY}",
 )  # fmt: skip
 POD = Kind("Pod", "", ("v1",), "pods", _pod)
+# That of GatewayClass stands for all: they are installed as one bundle.
+DEFINITION = Kind(
+    "CustomResourceDefinition", "apiextensions.k8s.io", ("v1",), "customresourcedefinitions", _definition,
+    is_namespaced=False, is_custom=True,
+)  # fmt: skip
 
 
 def trimmed(kind: Kind, item: Object) -> Object:

@@ -17,7 +17,7 @@ from pygw.control.kube.credentials import configuration_loader
 from pygw.control.kube.events import Recorder
 from pygw.control.kube.informer import Informer
 from pygw.control.kube.infrastructure import Infrastructure
-from pygw.control.kube.kinds import SERVICE_ACCOUNT
+from pygw.control.kube.kinds import BUNDLE_VERSION, DEFINITION, GATEWAY_CLASS, SERVICE_ACCOUNT
 from pygw.control.kube.lease import Election, identity, lease_name
 from pygw.control.kube.source import KubernetesSource, Scope
 from pygw.control.kube.status_writer import StatusWriter
@@ -52,6 +52,11 @@ class KubernetesMode:
         self.infrastructure = Infrastructure(
             self.api, self.election, options.controller_name, [informer.objects for informer in self._accounts]
         )
+        self._definition = Informer(
+            self.api, DEFINITION, lambda *_: on_change(), lambda: self._settled.set(),
+            name=GATEWAY_CLASS.resource, may_be_denied=True,
+        )  # fmt: skip
+        self._settled = asyncio.Event()
         self._is_open = False
 
     async def open(self, run: Callable[[Coroutine[Any, Any, None]], object]) -> None:
@@ -65,7 +70,11 @@ class KubernetesMode:
         log.info("reading the Kubernetes API", extra={"server": self.api.host, "lease": self.election.shown})
         run(self.addresses.run())
         run(self._say_what_is_waited_for())
+        run(self._definition.run())
         await self.source.open()
+        while not self._definition.is_settled:
+            self._settled.clear()
+            await self._settled.wait()
         await self.addresses.known()
         self._is_open = True
         for work in (self.election.run(), self.writer.run(), self.recorder.run()):
@@ -73,6 +82,13 @@ class KubernetesMode:
         for informer in self._accounts:
             run(informer.run())
         run(self.infrastructure.run())
+
+    def bundle_version(self) -> str | None:
+        """Of the Gateway API that is installed ("": its CRDs do not say); None where we may not read that."""
+        if not self._definition.is_listed:
+            return None
+        definition = self._definition.objects.get(("", GATEWAY_CLASS.resource))
+        return (definition["metadata"]["annotations"].get(BUNDLE_VERSION) or "") if definition is not None else None
 
     def waiting_for(self) -> list[str]:
         """What keeps the first configuration from being served; for /readyz."""

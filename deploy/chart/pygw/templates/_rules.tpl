@@ -41,6 +41,11 @@ The discovery of API groups, which every account may read (system:discovery), is
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [list, watch]
+# For the version of the Gateway API that is installed (condition SupportedVersion).
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: [gatewayclasses.gateway.networking.k8s.io]
+  verbs: [list, watch]
 {{- end -}}
 
 {{/* In place of the cluster's Namespaces, where only some are watched: each lets itself be read. */}}
