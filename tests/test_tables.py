@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -15,9 +16,11 @@ from pygw.model import (
     GatewayConfig,
     HeaderMatch,
     HeaderModifier,
+    HttpMatchConfig,
     ListenerConfig,
     MatchConfig,
     MirrorConfig,
+    RedirectConfig,
     RouteConfig,
     RuleConfig,
 )
