@@ -78,7 +78,7 @@ class Control:
         try:
             self.launcher.send(message, fds or [])
         except ChannelError:
-            os._exit(1)
+            self.end()
 
     def _start(self, message: Message, fds: list[int]) -> None:
         options = RunOptions.from_json(message["options"])
