@@ -37,6 +37,8 @@ class RunOptions:
     gateway_service: str = ""  # NAMESPACE/NAME
     gateway_classes: tuple[str, ...] = ("pygw",)  # ours where GatewayClasses may not be read
     allow_external_names: bool = False
+    node: str = ""  # where we run
+    zone: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

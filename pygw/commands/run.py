@@ -95,7 +95,20 @@ def add_arguments(parser: Parser) -> None:
         "--proxy-protocol-from", action="append", default=[], type=types.network, metavar="NETWORK",
         help="connections from these peers begin with a PROXY protocol header, v1 or v2; repeatable",
     )  # fmt: skip
+    _add_place(parser)
     _add_operations(parser)
+
+
+def _add_place(parser: Parser) -> None:
+    add = parser.add_option
+    add(
+        "--node", default="", metavar="NAME",
+        help="the node that we run on, for Services that prefer endpoints on the same node (trafficDistribution)",
+    )  # fmt: skip
+    add(
+        "--zone", default="", metavar="NAME",
+        help="the zone that we run in, likewise; with --kubernetes the default is what EndpointSlices say of --node",
+    )  # fmt: skip
 
 
 def _add_kubernetes(parser: Parser) -> None:
@@ -196,6 +209,8 @@ def run(arguments: argparse.Namespace) -> int:
         gateway_service=arguments.gateway_service,
         gateway_classes=tuple(dict.fromkeys(arguments.gateway_class)),
         allow_external_names=bool(arguments.allow_external_names),
+        node=arguments.node,
+        zone=arguments.zone,
     )
     logs.set_up("launcher", options.log_format, options.log_level)
     has_stdin = "-" in options.paths

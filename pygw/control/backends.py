@@ -17,6 +17,7 @@ from pygw.control.backend_tls import Policies, Policy
 from pygw.control.cluster_state import Object
 from pygw.control.problems import Problem, object_name
 from pygw.control.references import GATEWAY_GROUP, Grants
+from pygw.control.topology import Place, near
 from pygw.model import BackendConfig
 
 Override = tuple[str, int]  # host name or IP address, port
@@ -153,10 +154,12 @@ def backend_of(
     slices: list[Object] | None,
     override: Override | None,
     file_mode: bool,
+    here: Place,
 ) -> tuple[BackendConfig, list[Problem]]:
     """Where the traffic of a valid target goes, and what is odd about its EndpointSlices.
 
-    `slices` is None where the Service has none at all; in file mode it is then looked up in the DNS.
+    `slices` is None where the Service has none at all; in file mode it is then looked up in the DNS. Of the endpoints
+    those near `here` are taken, where the slices or the Service ask for that.
     """
     namespace, name, port = target
     key = f"{namespace}/{name}:{port}"
@@ -171,7 +174,8 @@ def backend_of(
     collector = _Endpoints(entry or {"port": port}, _first_family(service))
     for item in slices or ():
         collector.take(item)
-    backend = BackendConfig(key, namespace, name, port, endpoints=collector.merged())
+    distribution = ((service or {}).get("spec") or {}).get("trafficDistribution") or ""
+    backend = BackendConfig(key, namespace, name, port, endpoints=collector.merged(here, distribution))
     if file_mode and not backend.endpoints and not collector.problems:
         # Nothing will change that by itself, as it would in a cluster.
         message = f"none of its EndpointSlices has a ready endpoint for port {port}, so calls to it get 14 UNAVAILABLE"
@@ -207,6 +211,7 @@ class _Endpoints:
         self.problems: list[Problem] = []
         self._port = port
         self._first_family = first_family
+        self._ready: list[tuple[Object, str, list[tuple[str, int]]]] = []  # endpoint, family, where it listens
         self._found: set[tuple[str, int]] = set()
         # A dual-stack pod stands in a slice of each family; it is one endpoint, and gets one share.
         self._by_pod: dict[tuple[Any, ...], dict[str, set[tuple[str, int]]]] = {}
@@ -227,16 +232,24 @@ class _Endpoints:
         for index, endpoint in enumerate(item["endpoints"]):
             if not takes_calls(endpoint):
                 continue
+            addresses: list[str] = []
             for text in endpoint.get("addresses") or ():
                 address = _ip(text)
                 if address is None:
                     self._note(item, f"endpoints[{index}].addresses", f"{text} is not an IP address")
-                    continue
-                for number in numbers:
-                    self._add(endpoint, family, (address, number))
+                else:
+                    addresses.append(address)
+            if addresses:
+                self._ready.append((endpoint, family, [(one, number) for one in addresses for number in numbers]))
 
-    def merged(self) -> tuple[tuple[str, int], ...]:
-        """All endpoints, sorted."""
+    def merged(self, here: Place, distribution: str) -> tuple[tuple[str, int], ...]:
+        """All endpoints that calls from `here` go to, sorted."""
+        preferred = near([endpoint for endpoint, _, _ in self._ready], here, distribution)
+        is_preferred = {id(endpoint) for endpoint in preferred}
+        for endpoint, family, places in self._ready:
+            if id(endpoint) in is_preferred:
+                for place in places:
+                    self._add(endpoint, family, place)
         for families in self._by_pod.values():
             self._found |= families.get(self._first_family) or next(iter(families.values()))
         return tuple(sorted(self._found))

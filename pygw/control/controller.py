@@ -22,6 +22,7 @@ from pygw.control.dns import Names
 from pygw.control.problems import Problem
 from pygw.control.resolve import Resolution, ResolveOptions, resolve, with_programmed
 from pygw.control.sites import sites_of
+from pygw.control.topology import Place
 from pygw.control.worker_link import Endpoints, Published, WorkerLink
 from pygw.listen_sockets import Site
 from pygw.model import GatewayConfig
@@ -71,6 +72,7 @@ class Controller:
     clock: Callable[[], float] = time.time
 
     gateway_addresses: Callable[[], tuple[str, ...]] | None = None  # None: those of the options
+    zone: Callable[[], str] = str  # of our node, where the options do not say it
     bundle_version: Callable[[], str | None] | None = None  # of the installed Gateway API; None: nothing is installed
     on_resolved: Callable[[Resolution, list[Problem]], None] = lambda resolution, problems: None  # after each cycle
     waiting_for: Callable[[], list[str]] = list  # what the first cycle waits for
@@ -404,6 +406,7 @@ class Controller:
             previous=self.resolution,
             now=_now(self.clock()),
             allow_external_names=self.options.allow_external_names,
+            here=Place(self.options.node, self.options.zone or self.zone()),
             bundle_version=self.bundle_version() if self.bundle_version is not None else None,
         )
 

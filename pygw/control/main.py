@@ -124,6 +124,7 @@ class Control:
     def _join(self, kubernetes: KubernetesMode) -> None:
         self.controller.gateway_addresses = kubernetes.addresses.current
         self.controller.bundle_version = kubernetes.bundle_version
+        self.controller.zone = kubernetes.source.zone
         self.controller.on_resolved = kubernetes.on_resolved
         self.controller.waiting_for = kubernetes.waiting_for
         self.pages.more_metrics = kubernetes.metrics

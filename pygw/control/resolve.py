@@ -37,6 +37,7 @@ from pygw.control.status import (
     route_status,
     route_verdicts,
 )
+from pygw.control.topology import NOWHERE, Place
 from pygw.model import BackendConfig, GatewayConfig, ListenerConfig, RouteConfig
 
 CONTROLLER_NAME = "pygw.dev/gateway-controller"
@@ -58,6 +59,7 @@ class ResolveOptions:
     now: str = ""  # RFC 3339; lastTransitionTime of conditions that change
     bundle_version: str | None = None  # of the installed Gateway API definitions; "": they do not say; None: file mode
     allow_external_names: bool = False  # in Kubernetes mode; in file mode they always resolve
+    here: Place = NOWHERE  # for endpoints that are near
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def _remember(state: ClusterState, options: ResolveOptions) -> tuple[Memory, Cha
     """A Memory that holds what of the previous one still stands."""
     bearing = (
         options.controller_name, options.file_mode, dict(options.overrides), options.allow_external_names,
+        options.here,
     )  # fmt: skip
     old = options.previous.memory if options.previous is not None else None
     if old is not None and old.options != bearing:
@@ -349,7 +352,7 @@ def _resolve_backends(
             continue
         new = backend_of(
             target, services.get(service), memory.slices.get(service), options.overrides.get(target),
-            options.file_mode,
+            options.file_mode, options.here,
         )  # fmt: skip
         before = old.get(target)
         resolved[target] = (before[0], new[1]) if before is not None and before[0] == new[0] else new

@@ -7,6 +7,7 @@ write must leave what others wrote and must not overwrite what is newer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,10 @@ def _slice(item: Object) -> Object:
 
 def _endpoint(endpoint: Object) -> Object:
     """Ten thousand of these are kept: equal parts are one object, and a Pod is told by its uid alone."""
-    trimmed = _pick(endpoint, "addresses", "zone", "hints")
+    trimmed = _pick(endpoint, "addresses", "hints")
+    for name in ("nodeName", "zone"):
+        if endpoint.get(name):
+            trimmed[name] = sys.intern(endpoint[name])
     conditions = endpoint.get("conditions") or {}
     trimmed["conditions"] = _CONDITIONS[
         conditions.get("ready"), conditions.get("serving"), conditions.get("terminating")

@@ -35,7 +35,7 @@ class KubernetesMode:
     def __init__(self, options: RunOptions, on_change: Callable[[], None], api: Api | None = None) -> None:
         self._options = options
         self.api = api or Api(configuration_loader(options.kubeconfig, options.context))
-        scope = Scope(options.controller_name, options.watch_namespaces, options.gateway_classes)
+        scope = Scope(options.controller_name, options.watch_namespaces, options.gateway_classes, options.node)
         self.source = KubernetesSource(self.api, scope, on_change)
         self.addresses = GatewayAddresses(self.api, options.gateway_addresses, options.gateway_service, on_change)
         name = lease_name(options.controller_name, options.watch_namespaces)

@@ -33,6 +33,7 @@ from pygw.control.kube.namespaced import NamespaceReader, assumed_class
 from pygw.control.kube.referenced import DECIDING, REFERRING, Reference, References
 from pygw.control.problems import Problem, object_name
 from pygw.control.slices import SERVICE_NAME_LABEL
+from pygw.control.topology import zone_of
 from pygw.control.yaml_source import LoadResult
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Scope:
     controller_name: str
     namespaces: tuple[str, ...] = ()  # empty: all
     assumed_classes: tuple[str, ...] = ("pygw",)  # ours, where GatewayClasses may not be read
+    node: str = ""  # where we run, if known
 
 
 @dataclass(slots=True)
@@ -80,6 +82,7 @@ class KubernetesSource:
     _held: dict[_Place, _Held] = field(default_factory=dict)
     _problems: list[Problem] = field(default_factory=list)
     _endpoints: Counter[Key] = field(default_factory=Counter)  # slices with endpoints, by Service
+    _zone: str = ""
     _recovery: asyncio.TimerHandle | None = None
     _is_stale: bool = False  # whether references are yet to be followed
     _must_refresh: bool = False  # ...all of them
@@ -147,6 +150,10 @@ class KubernetesSource:
             changed |= self.state.delete(kind, namespace, name) if item is None else self.state.apply(item)
         return LoadResult(self.state, problems, changed)
 
+    def zone(self) -> str:
+        """Of our node, as the first EndpointSlice with an endpoint there told it; no right to read Nodes is needed."""
+        return self._zone
+
     def place(self, problem: Problem) -> Problem:
         """As it is: an object in a cluster has no file."""
         return problem
@@ -176,6 +183,8 @@ class KubernetesSource:
         elif kind.name == "EndpointSlice":
             self._endpoints.update(_served(item))
             self._endpoints.subtract(_served(old))
+            if self.scope.node and not self._zone and item is not None:
+                self._zone = zone_of(self.scope.node, item)
             self._release_settled()
         self._tell()
 

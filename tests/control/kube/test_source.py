@@ -13,7 +13,17 @@ from pygw.control.kube import informer as informer_module
 from pygw.control.kube import source as module
 from pygw.control.kube.source import KubernetesSource, Scope
 from tests.doubles.kube_api import KubeApi, connect, running, until
-from tests.doubles.objects import CONTROLLER, gateway, gateway_class, listener, ref, route, rule
+from tests.doubles.objects import (
+    CONTROLLER,
+    endpoint,
+    endpoint_slice,
+    gateway,
+    gateway_class,
+    listener,
+    ref,
+    route,
+    rule,
+)
 
 GROUP = "gateway.networking.k8s.io"
 
@@ -41,6 +51,7 @@ def play(
     *objects: dict[str, Any],
     prepare: Callable[[KubeApi], None] = lambda server: None,
     namespaces: tuple[str, ...] = (),
+    node: str = "",
     is_opened: bool = True,
 ) -> None:
     @contextlib.asynccontextmanager
@@ -51,7 +62,7 @@ def play(
                 server.put(item)
             prepare(server)
             api = await connect(server)
-            source = KubernetesSource(api, Scope(CONTROLLER, namespaces), lambda: changes.append(1))
+            source = KubernetesSource(api, Scope(CONTROLLER, namespaces, node=node), lambda: changes.append(1))
             try:
                 if is_opened:
                     await source.open()
@@ -111,6 +122,19 @@ def test_nothing_is_given_before_everything_is_listed(plural: str, monkeypatch: 
             assert it.source.is_complete()
 
     play(scenario, gateway(), is_opened=False)
+
+
+def test_the_zone_of_our_node_is_learnt_from_slices() -> None:
+    async def scenario(it: World) -> None:
+        assert it.source.zone() == ""
+        it.server.put(endpoint_slice(endpoint("10.0.0.1", nodeName="node-1", zone="a"), name="echo-2"))
+        await until(lambda: bool(it.changes))
+        assert it.source.zone() == "a"
+        [kept] = it.source.read().state.objects("EndpointSlice")["default", "echo-2"]["endpoints"]
+        assert (kept["nodeName"], kept["zone"]) == ("node-1", "a")
+
+    elsewhere = endpoint_slice(endpoint("10.0.0.2", nodeName="node-2", zone="b"))
+    play(scenario, gateway_class(), gateway(), elsewhere, node="node-1")
 
 
 def test_a_missing_crd_keeps_nothing_back() -> None:

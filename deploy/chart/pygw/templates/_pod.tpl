@@ -42,6 +42,8 @@ spec:
           valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
         - name: POD_IP
           valueFrom: {fieldRef: {fieldPath: status.podIP}}
+        - name: PYGW_NODE
+          valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
         {{- with .Values.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
