@@ -2,8 +2,8 @@
 
 After Kubernetes' "Traffic distribution" and what kube-proxy does: hints count only where every endpoint that takes
 calls has one, and one at least is meant for us; else all endpoints take calls, so that no zone is cut off. In a cluster
-the EndpointSlice controller writes the hints. Where nobody did, as in file mode, they follow from trafficDistribution and
-from the zone and the node of each endpoint, by the same rule.
+the EndpointSlice controller writes the hints. Where nobody did, as in file mode, they follow from trafficDistribution
+and from the zone and the node of each endpoint, by the same rule.
 """
 
 from __future__ import annotations
