@@ -17,8 +17,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
-from pygw.commands.options import Parser, port
-from pygw.commands.status import service_override
+from pygw.commands.options import Parser, port, service_override
 from pygw.errors import PygwError, UsageError
 from pygw.explain_table import table_lines
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pygw.commands.options import Parser, ip_address, port
+from pygw.commands.options import Parser, ip_address, service_override
 
 if TYPE_CHECKING:
     from pygw.control.cluster_state import ClusterState, Object
@@ -51,20 +51,6 @@ def add_arguments(parser: Parser) -> None:
         "--resolve", action="append", default=[], type=service_override, metavar="NAMESPACE/NAME:PORT=HOST:PORT",
         help="where a Service port is found, with or without a Service object; repeatable",
     )
-
-
-def service_override(text: str) -> tuple[tuple[str, str, int], tuple[str, int]]:
-    """`default/greeter:50051=127.0.0.1:9000`: ((namespace, name, port), (host, port)) of --resolve."""
-    service, equals, target = text.partition("=")
-    name, colon, number = service.rpartition(":")
-    namespace, slash, name = name.partition("/")
-    host, target_colon, target_number = target.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (equals and colon and slash and target_colon and namespace and name and host):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not NAMESPACE/NAME:PORT=HOST:PORT, as in default/greeter:50051=127.0.0.1:9000"
-        )
-    return (namespace, name, port(number)), (host, port(target_number))
 
 
 def run(arguments: argparse.Namespace) -> int:
