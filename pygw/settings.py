@@ -90,6 +90,20 @@ class Settings:
     handshake_timeout: float = setting(
         10.0, "seconds", "TLS and HTTP/2 handshake, both ways: a half-open connection is closed after it.",
         "pygw_limit_hits_total{limit}")
+    max_connections: int = setting(
+        0, "connections", "Client connections of one worker. At the limit it stops accepting: more wait in the "
+        "kernel's queue until some have ended. 0: as many as descriptor_reserve leaves.",
+        "pygw_limit_hits_total{limit}")
+    max_connections_per_address: int = setting(
+        0, "connections", "Client connections of one worker from one IPv4 address or IPv6 /64; more are closed at "
+        "once. After a PROXY header the address in it counts; trusted proxies have no limit. 0: no limit, for many "
+        "clients may share an address behind a load balancer or NAT.",
+        "pygw_limit_hits_total{limit}")
+    descriptor_reserve: int = setting(
+        4096, "descriptors", "File descriptors of one worker (RLIMIT_NOFILE, which is raised as far as it may be) "
+        "that clients do not get, so that endpoints can still be reached; a quarter of all at most. Where they run "
+        "short, accepting stops until there are more.",
+        "pygw_limit_hits_total{limit}")
     max_handshakes: int = setting(
         1000, "connections", "Client connections of one worker whose TLS handshake is not done; more are closed at "
         "once. A handshake takes about 1 ms of a core with an RSA key, 0.1 ms with ECDSA.",

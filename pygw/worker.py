@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 GOAWAY_GAP = 1.0  # seconds between the two GOAWAYs of a drain: a round trip (RFC 9113 §6.8)
 DRAIN_POLL = 0.02  # seconds between two looks whether all client connections have ended
+ACCEPT_RETRY = 1.0  # seconds; where accepting has stopped, it is tried again though no client has left
 
 Backends = list[tuple[str, list[tuple[str, int]]]]
 
@@ -48,6 +49,8 @@ class RelayLike(Protocol):
     def apply(self, version: int, image: object, backends: Backends, tls: TlsSnapshot | None) -> None: ...
     def update_endpoints(self, backends: Backends) -> None: ...
     def protocol_factory(self, address: str, port: int) -> Callable[[], asyncio.BaseProtocol]: ...
+    def watch_accepting(self, on_accepting: Callable[[bool], None]) -> None: ...
+    def accept_again(self) -> None: ...
     def start_drain(self) -> None: ...
     def finish_drain(self) -> None: ...
     def abort_calls(self) -> None: ...
@@ -73,6 +76,7 @@ class Worker:
     # Until there is a configuration, connections wait in the accept queues: number -> (address, port, socket).
     _waiting: dict[int, tuple[str, int, socket.socket]] = field(default_factory=dict)
     _version: int = 0
+    _accepts: bool = True
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     # ===== from the launcher =====
@@ -116,6 +120,7 @@ class Worker:
             options.proxy_protocol_from,
             None if self.access_log is None else self.access_log.write,
         )
+        self.relay.watch_accepting(self._on_accepting)
         # What exists now lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
@@ -134,12 +139,26 @@ class Worker:
             self._in_background(self._listeners.pop(number).close(self.loop))
 
     async def _listen(self, number: int, address: str, port: int, sock: socket.socket) -> None:
-        # uvloop closes the socket that it serves; this one stays for what waits in its queue at the end.
-        rest = sock.dup()
-        factory = self.relay.protocol_factory(address, port)
-        # It also listens anew: without the number the queue would shrink to 100.
-        server = await self.loop.create_server(factory, sock=sock, backlog=BACKLOG)
-        self._listeners[number] = Listener(server, rest, factory)
+        self._listeners[number] = listener = Listener(sock, self.relay.protocol_factory(address, port))
+        if self._accepts:
+            await listener.open(self.loop)
+
+    def _on_accepting(self, accepts: bool) -> None:
+        """The relay has room for no more connections, or has room again: they wait in the accept queues."""
+        self._accepts = accepts
+        for listener in self._listeners.values():
+            if accepts:
+                self._in_background(listener.open(self.loop))
+            else:
+                listener.pause()
+        if not accepts:
+            self.loop.call_later(ACCEPT_RETRY, self._retry_accepting)
+
+    def _retry_accepting(self) -> None:
+        if not self._accepts:
+            self.relay.accept_again()
+        if not self._accepts:
+            self.loop.call_later(ACCEPT_RETRY, self._retry_accepting)
 
     def _reopen(self) -> None:
         if self.access_log is not None:
@@ -230,8 +249,8 @@ class Worker:
         """Close everything but the channel to the launcher, whose end tells it that we are gone."""
         self.relay.close()
         for listener in self._listeners.values():
-            listener.server.close()
-            listener.rest.close()
+            listener.pause()
+            listener.sock.close()
         if self.control is not None:
             self.control.close()
         await asyncio.sleep(0)
@@ -241,18 +260,38 @@ class Worker:
 class Listener:
     """One listening socket that is being served."""
 
-    server: asyncio.AbstractServer
-    rest: socket.socket  # a duplicate
+    sock: socket.socket  # uvloop closes the one that it serves, so it gets a duplicate of this one
     factory: Callable[[], asyncio.BaseProtocol]
+    server: asyncio.AbstractServer | None = None  # None: connections wait in the queue
+    _should_accept: bool = False
+
+    async def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Accept connections."""
+        self._should_accept = True
+        if self.server is not None:
+            return
+        # It also listens anew: without the number the queue would shrink to 100.
+        server = await loop.create_server(self.factory, sock=self.sock.dup(), backlog=BACKLOG)
+        if self._should_accept and self.server is None:
+            self.server = server
+        else:
+            server.close()
+
+    def pause(self) -> None:
+        """Leave connections in the queue from now on."""
+        self._should_accept = False
+        if self.server is not None:
+            self.server.close()
+            self.server = None
 
     async def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop accepting. Connections that wait in the queue are served: closing it would reset them."""
-        self.server.close()
-        with self.rest:
-            self.rest.setblocking(False)
+        self.pause()
+        with self.sock:
+            self.sock.setblocking(False)
             while True:
                 try:
-                    sock, _ = self.rest.accept()
+                    sock, _ = self.sock.accept()
                 except OSError:  # BlockingIOError: the queue is empty
                     return
                 await loop.connect_accepted_socket(self.factory, sock)

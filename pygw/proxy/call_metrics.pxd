@@ -113,6 +113,9 @@ cdef enum Limit:                 # pygw_limit_hits_total{limit}; the names are t
     LIMIT_MAX_UPSTREAM_CONNECTIONS
     LIMIT_CONNECT_TIMEOUT
     LIMIT_MAX_HANDSHAKES
+    LIMIT_MAX_CONNECTIONS
+    LIMIT_DESCRIPTOR_RESERVE
+    LIMIT_MAX_CONNECTIONS_PER_ADDRESS
     LIMIT_FLOOD                  # a budget of http2/limits ended the connection (ENHANCE_YOUR_CALM)
     LIMIT_COUNT
 

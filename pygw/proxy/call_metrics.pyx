@@ -273,7 +273,8 @@ cdef int collect_series(const CallSeries* series, list counters, list histograms
 LIMITS = (
     "max_concurrent_streams", "max_header_list_size", "handshake_timeout", "keepalive_timeout", "max_connection_idle",
     "max_connection_age", "max_connection_age_grace", "pending_calls", "pending_timeout", "max_upstream_connections",
-    "connect_timeout", "max_handshakes", "flood",
+    "connect_timeout", "max_handshakes", "max_connections", "descriptor_reserve", "max_connections_per_address",
+    "flood",
 )
 
 

@@ -4,11 +4,13 @@ import logging
 import ssl
 
 from libc.stdint cimport int32_t, uint8_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memset, strlen
 
-from ..http2.buffer cimport buffer_append, buffer_free
+from ..field cimport FieldMemo
+from ..http2.buffer cimport Buffer, buffer_append, buffer_free
 from ..http2.message cimport RequestHead
-from .call_metrics cimport LIMIT_MAX_HANDSHAKES
+from .call_metrics cimport LIMIT_MAX_CONCURRENT_STREAMS, LIMIT_MAX_HANDSHAKES
+from .client_address cimport ADDRESS_TEXT_MAX, Address, TrustedProxies, format_address, parse_address
 from .client_hello cimport (
     CLIENT_HELLO_MAX,
     HELLO_INCOMPLETE,
@@ -18,6 +20,7 @@ from .client_hello cimport (
     parse_client_hello,
 )
 from .peer cimport Peer
+from .proxy_protocol cimport PROXY_HEADER_MAX, ProxyHeader, parse_proxy_header
 from .snapshot cimport Snapshot
 from .tls_stream cimport TlsStream
 
@@ -25,6 +28,11 @@ from .tls import find_listener
 
 logger = logging.getLogger(__name__)
 
+cdef const char* NEED_HTTP2 = (
+    "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    "content-length: 93\r\nconnection: close\r\n\r\n"
+    "This port serves gRPC over HTTP/2 only (cleartext, with prior knowledge). Use a gRPC client.\n"
+)
 cdef const char* NEED_TLS = (
     "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
     "content-length: 64\r\nconnection: close\r\n\r\n"
@@ -38,19 +46,18 @@ cdef bytes ALERT_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 cdef bytes ALERT_NO_APPLICATION_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"
 
 
-cdef class Gate:
-
-    def __cinit__(self, trusted, proxy_senders):
-        self.trusted = trusted
-        self.proxy_senders = proxy_senders
-        self.connections = set()
-
-
 cdef class ClientPeer(Peer):
 
     def connection_made(self, transport):
-        """A client has connected; `site_address` and `site_port` are known."""
+        """A client has connected."""
         cdef Snapshot snapshot = self.gate.snapshot
+        self.context.counters.downstream_connections += 1
+        self.context.counters.downstream_connections_open += 1
+        socket = transport.get_extra_info("socket")
+        has_room = self.gate.enter(self, -1 if socket is None else socket.fileno())
+        if self.site_address in ("", "0.0.0.0", "::"):
+            local = transport.get_extra_info("sockname")
+            self.site_address = local[0].split("%")[0] if local else ""
         if snapshot is not None and snapshot.secured_at(self.current_site(snapshot)) is not None:
             self.is_sealed = self.awaits_hello = self.is_shaking = True
             self.is_stale = False        # it is what this site wants: there was nothing to compare it with yet
@@ -58,13 +65,95 @@ cdef class ClientPeer(Peer):
         Peer.connection_made(self, transport)
         if self.is_shaking and self.gate.handshakes > self.context.max_handshakes:
             self.context.counters.limit_hits[<int>LIMIT_MAX_HANDSHAKES] += 1
+            has_room = False
+        self.client.is_tls = self.is_sealed
+        self.set_client(self.address)
+        self.awaits_proxy_header = self.gate.proxy_senders is not None and self.is_from(self.gate.proxy_senders)
+        if not has_room:
             self.abort()
+        elif not self.awaits_proxy_header:
+            self.limit_address()
 
     def connection_lost(self, exception):
         """The client is gone."""
+        self.context.counters.downstream_connections_open -= 1
+        self.gate.leave(self)
+        if self.address_key is not None:
+            self.gate.forget_address(self.address_key)
         self.end_shaking()
         buffer_free(&self.early)
         Peer.connection_lost(self, exception)
+
+    # ===== whose connection it is =====
+
+    cdef int set_client(self, bytes address) except -1:
+        cdef Address parsed
+        cdef uint8_t[ADDRESS_TEXT_MAX] text
+        if parse_address(address, len(address), &parsed):
+            # One spelling: a dual-stack socket shows 10.0.0.1 as ::ffff:10.0.0.1.
+            address = text[:format_address(&parsed, text)]
+        self.address = address
+        self.client.address = address
+        self.client.address_length = len(address)
+        memset(&self.client.address_memo, 0, sizeof(FieldMemo))
+        self.client.is_trusted = self.is_from(self.gate.trusted)
+        return 0
+
+    # A trusted proxy speaks for many clients, so only what is known of one of them counts.
+    cdef int limit_address(self) except -1:
+        cdef Address address
+        if self.gate.max_per_address == 0 or self.client.is_trusted:
+            return 0
+        if not parse_address(self.client.address, self.client.address_length, &address):
+            return 0
+        self.address_key = self.gate.count_address(&address)
+        if self.address_key is None:
+            self.abort()
+        return 0
+
+    cdef bint is_from(self, TrustedProxies networks) except -1:
+        cdef Address address
+        return (
+            parse_address(self.client.address, self.client.address_length, &address)
+            and networks.is_trusted(&address)
+        )
+
+    cdef int on_octets(self, const uint8_t* data, Py_ssize_t length) except -1:
+        cdef ProxyHeader header
+        cdef Buffer rest
+        cdef int used
+        if not self.awaits_proxy_header:
+            self.take(data, length)
+            if self.refused_streams > 0:
+                self.context.counters.limit_hits[<int>LIMIT_MAX_CONCURRENT_STREAMS] += self.refused_streams
+                self.refused_streams = 0
+            return 0
+        buffer_append(&self.early, data, length)
+        used = parse_proxy_header(self.early.data, self.early.length, &header)
+        if used == 0 and self.early.length < PROXY_HEADER_MAX:
+            return 0
+        if used <= 0:
+            # Whoever is trusted to send it must: else its clients would pass for the proxy itself.
+            self.context.counters.downstream_proxy_errors += 1
+            self.abort()
+            return 0
+        self.awaits_proxy_header = False
+        if header.source_text_length > 0:
+            self.set_client(header.source_text[:header.source_text_length])
+            self.limit_address()
+        rest = self.early
+        memset(&self.early, 0, sizeof(Buffer))
+        try:
+            return self.take(rest.data + used, rest.length - used)
+        finally:
+            buffer_free(&rest)
+
+    cdef int on_bad_preface(self, const uint8_t* data, Py_ssize_t length) except -1:
+        # HTTP/1.x asks in words; anything else (TLS on a cleartext port, noise) is closed without an answer.
+        if looks_like_http1(data, length):
+            self.context.counters.downstream_http1 += 1
+            buffer_append(&self.out, NEED_HTTP2, <Py_ssize_t>strlen(NEED_HTTP2))
+        return 0
 
     cdef int current_site(self, Snapshot snapshot) except? -2:
         if self.site_generation != self.gate.generation:

@@ -8,27 +8,21 @@ from ..field cimport Field
 from .backend cimport Backend
 from .call_metrics cimport CallSeries
 from .call_record cimport Call
-from .client_address cimport TrustedProxies
 from .client_peer cimport ClientPeer
 from .endpoint cimport Endpoint
-from .request_section cimport Client
 from .snapshot cimport Snapshot
 from .timer_wheel cimport Timer
 
 cdef class Downstream(ClientPeer):
     cdef:
-        Client client
         # The series of the last call: most calls of a connection are like the one before.
         CallSeries* last_series
         const RuleRecord* last_rule
         const BackendRefRecord* last_ref
         Timer age_timer
-        bint awaits_proxy_header
         bint is_leaving              # GOAWAY announced: age or drain
         bint is_final                # the second GOAWAY was sent
 
-    cdef int set_client(self, bytes address) except -1
-    cdef bint is_from(self, TrustedProxies networks) except -1
     cdef int arm_idle(self) except -1
     # ===== from a request to a Call, or to the gateway's own answer =====
     cdef int redirect(self, Stream* stream, Snapshot snapshot, Found* found, RequestHead* head, Field* fields,

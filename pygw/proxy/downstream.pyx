@@ -6,8 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset, strlen
 
 from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Request, RouteTable, RuleRecord
-from ..field cimport TOKEN_AUTHORITY, TOKEN_X_FORWARDED_FOR, Field, FieldMemo
-from ..http2.buffer cimport Buffer, buffer_append, buffer_free
+from ..field cimport TOKEN_AUTHORITY, TOKEN_X_FORWARDED_FOR, Field
 from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
 from ..http2.constants cimport ENHANCE_YOUR_CALM, REFUSED_STREAM
 from ..http2.message cimport RequestHead
@@ -17,7 +16,6 @@ from .call_failure cimport call_client_gone, call_failed, call_refused
 from .call_life cimport new_call
 from .call_metrics cimport (
     LIMIT_FLOOD,
-    LIMIT_MAX_CONCURRENT_STREAMS,
     LIMIT_MAX_CONNECTION_AGE,
     LIMIT_MAX_CONNECTION_AGE_GRACE,
     LIMIT_MAX_CONNECTION_IDLE,
@@ -35,13 +33,13 @@ from .call_record cimport (
 )
 from .call_request cimport call_request_data, call_request_trailers, join_call
 from .call_response cimport call_response_drained
-from .client_address cimport ADDRESS_TEXT_MAX, FORWARDED_FOR_MAX, Address, TrustedProxies, format_address, parse_address
-from .client_peer cimport Admission, ADMITTED, MISDIRECTED, ClientPeer, Gate, looks_like_http1
+from .client_address cimport FORWARDED_FOR_MAX, TrustedProxies
+from .client_peer cimport Admission, ADMITTED, MISDIRECTED, ClientPeer
 from .context cimport TIMER_AGE, TIMER_DEADLINE, TIMER_GRACE, TIMER_UNSERVED, Context
 from .endpoint cimport Endpoint
+from .gate cimport Gate
 from .grpc_wire cimport parse_timeout
 from .peer cimport Peer
-from .proxy_protocol cimport PROXY_HEADER_MAX, ProxyHeader, parse_proxy_header
 from .redirect cimport answer_redirect, location_of
 from .reply cimport reply_trailers_only
 from .request_section cimport build_request
@@ -49,12 +47,6 @@ from .snapshot cimport Snapshot
 
 cdef enum:
     UNSERVED_OCTETS = 16384      # of a request that is not gRPC; with more it is not waited for any longer
-
-cdef const char* NEED_HTTP2 = (
-    "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain; charset=utf-8\r\n"
-    "content-length: 93\r\nconnection: close\r\n\r\n"
-    "This port serves gRPC over HTTP/2 only (cleartext, with prior knowledge). Use a gRPC client.\n"
-)
 
 
 cdef class Downstream(ClientPeer):
@@ -71,16 +63,7 @@ cdef class Downstream(ClientPeer):
 
     def connection_made(self, transport):
         """A client has connected."""
-        self.context.counters.downstream_connections += 1
-        self.context.counters.downstream_connections_open += 1
-        self.gate.connections.add(self)
-        if self.site_address in ("", "0.0.0.0", "::"):
-            local = transport.get_extra_info("sockname")
-            self.site_address = local[0].split("%")[0] if local else ""
         ClientPeer.connection_made(self, transport)
-        self.client.is_tls = self.is_sealed
-        self.set_client(self.address)
-        self.awaits_proxy_header = self.gate.proxy_senders is not None and self.is_from(self.gate.proxy_senders)
         self.age_timer.owner = <void*>self
         self.age_timer.kind = TIMER_AGE
         if self.context.max_connection_age > 0:
@@ -94,68 +77,10 @@ cdef class Downstream(ClientPeer):
         elif self.context.draining:
             self.leave()
 
-    cdef int set_client(self, bytes address) except -1:
-        cdef Address parsed
-        cdef uint8_t[ADDRESS_TEXT_MAX] text
-        if parse_address(address, len(address), &parsed):
-            # One spelling: a dual-stack socket shows 10.0.0.1 as ::ffff:10.0.0.1.
-            address = text[:format_address(&parsed, text)]
-        self.address = address
-        self.client.address = address
-        self.client.address_length = len(address)
-        memset(&self.client.address_memo, 0, sizeof(FieldMemo))
-        self.client.is_trusted = self.is_from(self.gate.trusted)
-        return 0
-
-    cdef bint is_from(self, TrustedProxies networks) except -1:
-        cdef Address address
-        return (
-            parse_address(self.client.address, self.client.address_length, &address)
-            and networks.is_trusted(&address)
-        )
-
     def connection_lost(self, exception):
         """The client is gone."""
-        self.context.counters.downstream_connections_open -= 1
-        self.gate.connections.discard(self)
         self.context.disarm(&self.age_timer)
         ClientPeer.connection_lost(self, exception)
-
-    cdef int on_octets(self, const uint8_t* data, Py_ssize_t length) except -1:
-        cdef ProxyHeader header
-        cdef Buffer rest
-        cdef int used
-        if not self.awaits_proxy_header:
-            self.take(data, length)
-            if self.refused_streams > 0:
-                self.context.counters.limit_hits[<int>LIMIT_MAX_CONCURRENT_STREAMS] += self.refused_streams
-                self.refused_streams = 0
-            return 0
-        buffer_append(&self.early, data, length)
-        used = parse_proxy_header(self.early.data, self.early.length, &header)
-        if used == 0 and self.early.length < PROXY_HEADER_MAX:
-            return 0
-        if used <= 0:
-            # Whoever is trusted to send it must: else its clients would pass for the proxy itself.
-            self.context.counters.downstream_proxy_errors += 1
-            self.abort()
-            return 0
-        self.awaits_proxy_header = False
-        if header.source_text_length > 0:
-            self.set_client(header.source_text[:header.source_text_length])
-        rest = self.early
-        memset(&self.early, 0, sizeof(Buffer))
-        try:
-            return self.take(rest.data + used, rest.length - used)
-        finally:
-            buffer_free(&rest)
-
-    cdef int on_bad_preface(self, const uint8_t* data, Py_ssize_t length) except -1:
-        # HTTP/1.x asks in words; anything else (TLS on a cleartext port, noise) is closed without an answer.
-        if looks_like_http1(data, length):
-            self.context.counters.downstream_http1 += 1
-            buffer_append(&self.out, NEED_HTTP2, <Py_ssize_t>strlen(NEED_HTTP2))
-        return 0
 
     # ===== leaving =====
 

@@ -12,9 +12,9 @@ from .call_record cimport Call
 from .client_address cimport TrustedProxies
 from .context cimport TIMER_DEADLINE, TIMER_UNSERVED, Context
 from .dialer import Dialer
-from .client_peer cimport Gate
 from .downstream cimport Downstream
 from .endpoint cimport Endpoint
+from .gate cimport Gate
 from .snapshot cimport Snapshot
 from .tls import TlsSites
 from .access_log cimport AccessLog
@@ -42,6 +42,7 @@ cdef class Relay:
         )
         self.context.call_timer = self.on_call_timer
         self.gate = Gate(
+            self.context,
             TrustedProxies(trusted_proxies, settings.trusted_proxy_hops),
             TrustedProxies(proxy_protocol_from, 1) if proxy_protocol_from else None,
         )
@@ -146,6 +147,14 @@ cdef class Relay:
             return Downstream(context, gate, address, port)
 
         return make
+
+    def watch_accepting(self, on_accepting):
+        """`on_accepting(False)` is called where no more client connections should be accepted, (True) to go on."""
+        self.gate.on_accepting = on_accepting
+
+    def accept_again(self):
+        """Look whether there is room by accepting: descriptors are also freed by others than clients."""
+        self.gate.reopen()
 
     def on_call_timer(self, size_t address, int kind):
         """A timer of a call has fired."""

@@ -63,6 +63,12 @@ class FakeRelay:
     def protocol_factory(self, address: str, port: int) -> Callable[[], asyncio.BaseProtocol]:
         return lambda: LineProtocol(self, f"{address}:{port}")
 
+    def watch_accepting(self, on_accepting: Callable[[bool], None]) -> None:
+        self.on_accepting = on_accepting
+
+    def accept_again(self) -> None:
+        self.on_accepting(True)
+
     def start_drain(self) -> None:
         self.is_draining = True
         self.tell("goaway 1")

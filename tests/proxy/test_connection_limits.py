@@ -1,0 +1,102 @@
+"""How many connections clients may have: in all, and by the address that they come from."""
+
+import asyncio
+
+import pytest
+
+from pygw.settings import Settings
+from tests.doubles.in_process import Backend, gateway, message, one_route, run
+
+LOOPBACK = ("127.0.0.0/8",)
+
+
+def proxied(address: str) -> bytes:
+    """A PROXY header (version 1) that names a client."""
+    family = "TCP6" if ":" in address else "TCP4"
+    return f"PROXY {family} {address} {address} 1000 80\r\n".encode()
+
+
+async def is_served(client) -> bool:
+    """Whether the gateway says SETTINGS; else it closes."""
+    await client.until(lambda: client.closed or client.h2.remote_settings.max_concurrent_streams <= 1000)
+    return not client.closed
+
+
+def test_one_address_has_so_many_connections_and_gets_them_back():
+    async def test():
+        backend = await Backend().start()
+        async with gateway(one_route([backend]), Settings(max_connections_per_address=2)) as served:
+            clients = [await served.client() for _ in range(2)]
+            assert [await is_served(client) for client in clients] == [True, True]
+            assert not await is_served(await served.client())
+            assert served.count("pygw_limit_hits_total", limit="max_connections_per_address") == 1
+            # The calls of those that were there first go on.
+            stream_id = clients[0].request(body=message(b""))
+            peer = await backend.connected()
+            await peer.open(1)
+            peer.respond(1)
+            assert (await clients[0].over(stream_id)).status == "0"
+            await clients[1].close()
+            async with asyncio.timeout(10):
+                while served.relay.open_connections > 1:
+                    await asyncio.sleep(0)
+            assert await is_served(await served.client())
+
+    run(test)
+
+
+def test_the_address_in_a_proxy_header_counts():
+    async def test():
+        settings = Settings(max_connections_per_address=1)
+        async with gateway(one_route(), settings, proxy_protocol_from=LOOPBACK) as served:
+            assert await is_served(await served.client(proxied("192.0.2.1")))
+            assert await is_served(await served.client(proxied("192.0.2.2")))
+            assert not await is_served(await served.client(proxied("192.0.2.1")))
+            # A host has a whole /64 of IPv6 to choose from.
+            assert await is_served(await served.client(proxied("2001:db8::1")))
+            assert not await is_served(await served.client(proxied("2001:db8::2")))
+            assert await is_served(await served.client(proxied("2001:db8:0:1::1")))
+
+    run(test)
+
+
+def test_a_trusted_proxy_speaks_for_many_clients():
+    async def test():
+        settings = Settings(max_connections_per_address=1)
+        async with gateway(one_route(), settings, trusted_proxies=LOOPBACK) as served:
+            for _ in range(3):
+                assert await is_served(await served.client())
+
+    run(test)
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+def test_accepting_stops_at_the_limit_and_goes_on_below_it(limit):
+    async def test():
+        told = []
+        async with gateway(one_route(), Settings(max_connections=limit)) as served:
+            served.relay.watch_accepting(told.append)
+            clients = [await served.client() for _ in range(limit)]
+            for client in clients:
+                assert await is_served(client)
+            assert told == [False]
+            served.relay.accept_again()
+            assert told == [False]
+            # One that was accepted before accepting had stopped.
+            assert not await is_served(await served.client())
+            assert served.count("pygw_limit_hits_total", limit="max_connections") == 2
+            await clients[0].close()
+            async with asyncio.timeout(10):
+                while told != [False, True]:
+                    await asyncio.sleep(0)
+
+    run(test)
+
+
+def test_without_a_setting_there_is_no_limit_by_address():
+    async def test():
+        async with gateway(one_route()) as served:
+            for _ in range(50):
+                assert await is_served(await served.client())
+
+    run(test)
