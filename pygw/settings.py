@@ -133,6 +133,13 @@ class Settings:
     unserved_wait: float = setting(
         1.0, "seconds", "A request that is not gRPC is answered (415, 405) when it is whole, after 16 KiB of it, or "
         "after so long: before that what is malformed in it is still found.")
+    retry_buffer: int = setting(
+        16384, "octets", "DATA of a call that is kept until its backend begins to answer, so that it can be sent again "
+        "where the backend did not take it (REFUSED_STREAM, GOAWAY); a call that has sent more is not sent again. "
+        "0: none is.", "pygw_upstream_retries_total{reason}")
+    retry_memory: int = setting(
+        8388608, "octets", "What one worker keeps of requests for that; over it, no more is kept. 8 MiB, so that "
+        "clients of backends that never answer cannot make a worker grow.", "pygw_held_request_bytes")
     max_mirror_calls: int = setting(
         1024, "calls", "Mirrored calls (RequestMirror) that one worker may have open; more are not mirrored.",
         "pygw_mirrors_failed_total")

@@ -36,6 +36,7 @@ from .connection_hooks cimport (
     CLOSED_CONNECTION,
     CLOSED_TOO_LARGE,
     CLOSED_UNPROCESSED,
+    CLOSED_UNSENT,
     CloseCause,
 )
 from .connection_options cimport ConnectionOptions

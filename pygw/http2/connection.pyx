@@ -554,7 +554,11 @@ cdef class Connection(ConnectionSender):
             and not spend(&self.budgets.rapid_resets)
         ):
             return self.fail(ENHANCE_YOUR_CALM, "too many streams reset by their client")
-        if self.is_client and code == REFUSED_STREAM and not stream.flags & STREAM_HEAD_RECEIVED:
+        if (
+            self.is_client and code == REFUSED_STREAM and not stream.flags & STREAM_HEAD_RECEIVED
+            # A backend that has begun to answer, if only to say so, has begun to process (§8.7).
+            and stream.interim_responses == 0
+        ):
             return self.close_stream(stream, CLOSED_UNPROCESSED, code)
         return self.close_stream(stream, CLOSED_BY_PEER, code)
 

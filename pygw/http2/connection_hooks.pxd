@@ -18,6 +18,7 @@ cdef enum CloseCause:
     CLOSED_UNPROCESSED = 3       # GOAWAY's last stream id is lower, or REFUSED_STREAM: safe to retry (§8.7)
     CLOSED_CONNECTION = 4        # the connection is gone or failed
     CLOSED_TOO_LARGE = 5         # client end only: the response's header section is over our limit; reset with CANCEL
+    CLOSED_UNSENT = 6            # client end: none of it left this end (ConnectionState.unsent_id)
 
 cdef class ConnectionHooks:
     cdef int on_output(self) except -1                    # `out` was empty and is not any more

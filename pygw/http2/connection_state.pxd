@@ -37,6 +37,9 @@ cdef class ConnectionState(ConnectionHooks):
         readonly Py_ssize_t stream_count             # open ones, both directions counted
         uint32_t last_peer_stream_id
         uint32_t next_stream_id                      # client end: of the next open_stream()
+        # Client end: HEADERS of streams from this id on have not left, as far as the owner, who sets it, knows. When
+        # the connection goes, these are CLOSED_UNSENT.
+        uint32_t unsent_id
         readonly bint goaway_sent
         readonly bint goaway_received
         Stream* waiting_first                        # streams with something pending that could be sent but for the
@@ -82,6 +85,9 @@ cdef class ConnectionState(ConnectionHooks):
     # ===== life =====
     # The transport is gone: on_closed(CLOSED_CONNECTION) for every stream. Idempotent.
     cdef int lost(self) except -1
+    # Client end: the output that was to carry HEADERS of the streams from unsent_id on is lost. They are CLOSED_UNSENT;
+    # the connection must not be written to again (§4.3: its HPACK state is ahead of the peer's).
+    cdef int drop_unsent(self) except -1
     cdef bytes take_output(self)
     # GOAWAY with the last stream id 2**31 - 1 (§6.8): the peer should open no more; all go on.
     cdef int announce_goaway(self) except -1
@@ -112,6 +118,7 @@ cdef class ConnectionState(ConnectionHooks):
     cdef int close_stream(self, Stream* stream, CloseCause cause, uint32_t code) except -1
     cdef void doom_streams(self, uint32_t above, CloseCause cause, uint32_t code) noexcept
     cdef int close_doomed(self) except -1
+    cdef void doom_all(self, uint32_t code) noexcept
     cdef int end_all(self, uint32_t error_code, const char* reason) except -1
 
 # The reference keeps the connection itself alive where a hook drops the owner's last one.

@@ -1,7 +1,7 @@
 # connection_state.pyx: streams and how they end, windows for receiving, output, GOAWAY. See connection_state.pxd.
 
 from .buffer cimport buffer_free, buffer_take
-from .connection_hooks cimport CLOSED_COMPLETE, CLOSED_CONNECTION
+from .connection_hooks cimport CLOSED_COMPLETE, CLOSED_CONNECTION, CLOSED_UNSENT
 from .constants cimport (
     DEFAULT_MAX_FRAME_SIZE,
     DEFAULT_WINDOW,
@@ -68,6 +68,7 @@ cdef class ConnectionState(ConnectionHooks):
         self.credit_at_receipt = options.credit_at_receipt
         self.table.multiplier = pool.multiplier
         self.next_stream_id = 1
+        self.unsent_id = <uint32_t>-1
         self.ignore_above = <uint32_t>-1
         self.block_start = -1
         self.peer_max_concurrent_streams = <uint32_t>-1
@@ -100,8 +101,18 @@ cdef class ConnectionState(ConnectionHooks):
         enter(self)
         try:
             self.failed = True
-            self.doom_streams(0, CLOSED_CONNECTION, self.error_code)
+            self.doom_all(self.error_code)
             self.close_doomed()
+        finally:
+            leave(self)
+        return 0
+
+    cdef int drop_unsent(self) except -1:
+        enter(self)
+        try:
+            self.doom_streams(self.unsent_id - 1, CLOSED_UNSENT, 0)
+            self.close_doomed()
+            self.settle()
         finally:
             leave(self)
         return 0
@@ -179,7 +190,7 @@ cdef class ConnectionState(ConnectionHooks):
         self.failed = True
         self.error = reason
         self.error_code = error_code
-        self.doom_streams(0, CLOSED_CONNECTION, error_code)
+        self.doom_all(error_code)
         try:
             self.close_doomed()
         finally:
@@ -362,6 +373,10 @@ cdef class ConnectionState(ConnectionHooks):
                 stream.reset_code = code
                 stream.next = self.doomed
                 self.doomed = stream
+
+    cdef void doom_all(self, uint32_t code) noexcept:
+        self.doom_streams(self.unsent_id - 1, CLOSED_UNSENT, code)
+        self.doom_streams(0, CLOSED_CONNECTION, code)
 
     cdef int close_doomed(self) except -1:
         cdef Stream* stream

@@ -15,7 +15,7 @@ from .message cimport RequestHead, ResponseHead
 from .stream cimport Stream, StreamPool, pending_of
 from .stream_table cimport find_stream
 
-CAUSES = ("complete", "by_peer", "by_error", "unprocessed", "connection", "too_large")
+CAUSES = ("complete", "by_peer", "by_error", "unprocessed", "connection", "too_large", "unsent")
 
 
 cdef list pairs_of(const Field* fields, Py_ssize_t count):

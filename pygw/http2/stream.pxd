@@ -28,6 +28,8 @@ cdef enum StreamState:
 cdef struct FieldBlock:          # copied fields in one allocation: `count` Fields, their octets behind them
     Py_ssize_t count
     Field* fields
+    size_t size                  # of the allocation
+    Py_ssize_t references        # 1 at first; for its owner's use: free_fields() does not look
 
 cdef struct Stream:
     Stream* next                 # hash chain of its connection, its list of doomed or ended ones, or the freelist

@@ -18,9 +18,12 @@ cdef FieldBlock* copy_fields(const Field* fields, Py_ssize_t count) except NULL:
     cdef uint8_t* at
     for i in range(count):
         octets += <size_t>fields[i].name_length + fields[i].value_length
-    block = <FieldBlock*>malloc(sizeof(FieldBlock) + <size_t>count * sizeof(Field) + octets)
+    octets += sizeof(FieldBlock) + <size_t>count * sizeof(Field)
+    block = <FieldBlock*>malloc(octets)
     if block == NULL:
         raise MemoryError()
+    block.size = octets
+    block.references = 1
     block.count = count
     block.fields = <Field*>(block + 1)
     at = <uint8_t*>(block.fields + count)

@@ -6,6 +6,7 @@
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
+from .call_metrics cimport RETRY_CONNECT
 from .call_record cimport Call
 from .context cimport Context
 from .endpoint cimport Endpoint
@@ -63,12 +64,28 @@ cdef class Backend:
         if other is None or other is failed or other.is_avoided():
             return False
         call.attempts += 1
-        self.context.counters.upstream_retries += 1
-        Py_XDECREF(call.endpoint)
-        Py_INCREF(other)
-        call.endpoint = <PyObject*>other
-        call.load = &other.load
+        self.context.counters.upstream_retries[<int>RETRY_CONNECT] += 1
+        set_endpoint(call, other)
         if not other.wait(call):
             return False
         other.serve_queue()
         return True
+
+    def retry(self, size_t address):
+        """A call that its endpoint did not process: True if it is on its way again, to another endpoint or this one."""
+        cdef Call* call = <Call*>address
+        cdef Endpoint refused = <Endpoint>call.endpoint
+        cdef Endpoint other = self.next_endpoint(refused)
+        if other is None or other.is_avoided():
+            # It has gone from the list, or the others are worse.
+            other = refused
+        set_endpoint(call, other)
+        return other.take(call)
+
+
+cdef void set_endpoint(Call* call, Endpoint endpoint) noexcept:
+    cdef PyObject* before = call.endpoint
+    Py_INCREF(endpoint)
+    call.endpoint = <PyObject*>endpoint
+    call.load = &endpoint.load
+    Py_XDECREF(before)

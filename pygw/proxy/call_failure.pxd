@@ -22,5 +22,5 @@ cdef int call_refused(Call* call) except -1
 
 # The client's stream ended before the call did.
 cdef int call_client_gone(Call* call, CloseCause cause) except -1
-# The backend's stream ended before the call did.
+# The backend's stream ended before the call did. Where nothing of the request was processed, it is sent again.
 cdef int call_upstream_gone(Call* call, CloseCause cause, uint32_t code) except -1

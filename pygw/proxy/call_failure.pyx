@@ -10,12 +10,14 @@ from ..http2.connection cimport (
     CLOSED_CONNECTION,
     CLOSED_TOO_LARGE,
     CLOSED_UNPROCESSED,
+    CLOSED_UNSENT,
     CloseCause,
 )
 from ..http2.constants cimport CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR
 from ..http2.stream cimport Stream
 from .access_log cimport ENDED_BY_CLIENT, ENDED_BY_GATEWAY
-from .call_life cimport cancel_upstream, detach_down, detach_up, down_peer, finish_call, release_call
+from .call_life cimport cancel_upstream, detach_down, detach_up, down_peer, finish_call, release_call, up_peer
+from .call_metrics cimport RETRY_GOAWAY, RETRY_REFUSED, RETRY_UNSENT, RetryReason
 from .call_record cimport (
     CALL_GRPC,
     CALL_HEAD,
@@ -23,6 +25,7 @@ from .call_record cimport (
     CALL_RELEASED,
     CALL_REQUEST_ENDED,
     CALL_RESPONSE_BEGUN,
+    CALL_RETRIED,
     Call,
 )
 from .context cimport Context
@@ -143,8 +146,31 @@ cdef int call_client_gone(Call* call, CloseCause cause) except -1:
     return 0
 
 
+# gRPC's transparent retry (gRFC A6): what no backend has processed is sent once more, on another connection. (What is
+# held of the request is let go with the first octet of an answer.)
+cdef bint retry_call(Call* call, Peer upstream, CloseCause cause) except -1:
+    cdef Context context = <Context>call.context
+    cdef RetryReason reason = RETRY_REFUSED
+    if call.head == NULL or call.flags & CALL_RETRIED:
+        return False
+    if cause == CLOSED_UNSENT:
+        reason = RETRY_UNSENT
+    elif upstream.goaway_received:
+        reason = RETRY_GOAWAY
+    call.flags |= CALL_RETRIED
+    call.refused_by = upstream.encoder.id
+    # Through Python, for backend.pyx knows this file.
+    if not (<object>call.backend).retry(<size_t>call):
+        return False
+    context.counters.upstream_retries[<int>reason] += 1
+    return True
+
+
 cdef int call_upstream_gone(Call* call, CloseCause cause, uint32_t code) except -1:
+    cdef Peer upstream = up_peer(call)
     detach_up(call)
+    if (cause == CLOSED_UNPROCESSED or cause == CLOSED_UNSENT) and retry_call(call, upstream, cause):
+        return 0
     if cause == CLOSED_BY_PEER:
         if code == ENHANCE_YOUR_CALM:
             return fail_text(call, 8, "backend reset the call: ENHANCE_YOUR_CALM", "backend reset the call")
@@ -155,7 +181,7 @@ cdef int call_upstream_gone(Call* call, CloseCause cause, uint32_t code) except 
         return fail_text(call, 13, "backend sent a malformed response", "malformed response")
     if cause == CLOSED_TOO_LARGE:
         return fail_text(call, 8, "response headers are larger than max_header_list_size", "response headers too large")
-    if cause == CLOSED_CONNECTION:
+    if cause == CLOSED_CONNECTION or cause == CLOSED_UNSENT:
         return fail_text(call, 14, "connection to the backend lost", "backend connection lost")
     # Complete without a response end that came here cannot be; end the call all the same.
     return fail_text(call, 13, "backend ended the stream", "stream ended")

@@ -1,8 +1,9 @@
 # call_life.pxd: how a Call begins, waits, lets go of its streams, is counted, and ends. No frames of its own.
 #
 # A Call begins when a backend was picked for a request (Downstream.on_request) and ends when both its streams
-# are gone. Its phases: waiting (no upstream yet: `head` and `early` hold what the client sent, within its
-# window) -> joined (up is set) -> finished (the client has its status; counted and logged once) -> released.
+# are gone. Its phases: waiting (no upstream yet; held_request.pxd holds what the client sent) -> joined (up is set;
+# back to waiting, once, where the backend did not take it: call_failure.pxd) -> finished (the client has its status;
+# counted and logged once) -> released.
 # A mirror is a Call without a client: it gets copies of what its primary sends and its answers are dropped.
 #
 # Rule for lifetimes. A sending function may end any stream on any connection, and so any Call, before it returns.
@@ -24,8 +25,6 @@ cdef void release_call(Call* call) noexcept
 
 cdef void enqueue_call(Call* call, EndpointLoad* load) noexcept
 cdef void unqueue_call(Call* call) noexcept
-# Frees what was held back while the call waited.
-cdef void forget_section(Call* call) noexcept
 
 # Counts and logs the call, once. A mirror is counted elsewhere and not logged.
 cdef void finish_call(Call* call, int grpc_status, EndedBy ended_by, const char* reason) noexcept

@@ -7,7 +7,6 @@ from cpython.ref cimport Py_XDECREF
 from libc.stdlib cimport calloc
 from libc.string cimport memset
 
-from ..http2.buffer cimport buffer_free
 from ..http2.constants cimport CANCEL
 from ..http2.stream cimport STREAM_END_SENT, Stream, free_fields
 from .access_log cimport ENDED_BY_BACKEND, ENDED_BY_GATEWAY, EndedBy
@@ -23,6 +22,7 @@ from .call_record cimport (
     EndpointLoad,
 )
 from .context cimport ISOLATED_CALLS, Context
+from .held_request cimport let_request_go
 from .peer cimport Peer
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ cdef void release_call(Call* call) noexcept:
     if call.primary != NULL:
         unlink_mirror(call)
     drop_mirrors(call)
-    forget_section(call)
+    let_request_go(call)
     free_fields(call.log_fields)
     call.log_fields = NULL
     call.next = NULL
@@ -101,14 +101,6 @@ cdef inline void let_go(PyObject** reference) noexcept:
     cdef PyObject* held = reference[0]
     reference[0] = NULL
     Py_XDECREF(held)
-
-
-cdef void forget_section(Call* call) noexcept:
-    free_fields(call.head)
-    call.head = NULL
-    free_fields(call.early_trailers)
-    call.early_trailers = NULL
-    buffer_free(&call.early)
 
 
 # ===== waiting =====

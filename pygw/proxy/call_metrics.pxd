@@ -119,6 +119,13 @@ cdef enum Limit:                 # pygw_limit_hits_total{limit}; the names are t
     LIMIT_FLOOD                  # a budget of http2/limits ended the connection (ENHANCE_YOUR_CALM)
     LIMIT_COUNT
 
+cdef enum RetryReason:           # pygw_upstream_retries_total{reason}
+    RETRY_CONNECT                # no connection came about: the call was not sent yet
+    RETRY_REFUSED                # RST_STREAM(REFUSED_STREAM)
+    RETRY_GOAWAY                 # GOAWAY with a lower last stream id
+    RETRY_UNSENT                 # the connection was found closed before the request left
+    RETRY_COUNT
+
 cdef struct RelayCounters:       # one to a worker, zeroed; int64_t are gauges
     # ===== client connections =====
     uint64_t downstream_connections          # accepted
@@ -149,8 +156,9 @@ cdef struct RelayCounters:       # one to a worker, zeroed; int64_t are gauges
     uint64_t upstream_resets_received
     uint64_t upstream_resets_sent
     uint64_t upstream_malformed              # responses reset by RFC 9113 §8
-    uint64_t upstream_retries                # attempts after the first
+    uint64_t[RETRY_COUNT] upstream_retries   # attempts after the first
     int64_t upstream_pending                 # calls that wait for a connection
+    int64_t held_octets                      # of requests: see held_request.pxd
     # ===== calls =====
     uint64_t deadlines_exceeded
     uint64_t cancelled                       # by the client

@@ -276,6 +276,7 @@ LIMITS = (
     "connect_timeout", "max_handshakes", "max_connections", "descriptor_reserve", "max_connections_per_address",
     "flood",
 )
+RETRIES = ("connect", "refused", "goaway", "unsent")
 
 
 cdef list relay_counters(const RelayCounters* counters):
@@ -307,14 +308,16 @@ cdef list relay_counters(const RelayCounters* counters):
         ["pygw_upstream_resets_received_total", {}, counters.upstream_resets_received],
         ["pygw_upstream_resets_sent_total", {}, counters.upstream_resets_sent],
         ["pygw_upstream_malformed_total", {}, counters.upstream_malformed],
-        ["pygw_upstream_retries_total", {}, counters.upstream_retries],
         ["pygw_upstream_pending_calls", {}, counters.upstream_pending],
+        ["pygw_held_request_bytes", {}, counters.held_octets],
         ["pygw_deadlines_exceeded_total", {}, counters.deadlines_exceeded],
         ["pygw_calls_cancelled_total", {}, counters.cancelled],
         ["pygw_mirrors_total", {}, counters.mirrored],
         ["pygw_mirrors_failed_total", {}, counters.mirrors_failed],
     ]
     cdef int i
+    for i in range(<int>RETRY_COUNT):
+        rows.append(["pygw_upstream_retries_total", {"reason": RETRIES[i]}, counters.upstream_retries[i]])
     for i in range(<int>LIMIT_COUNT):
         rows.append(["pygw_limit_hits_total", {"limit": LIMITS[i]}, counters.limit_hits[i]])
     return rows
@@ -364,8 +367,11 @@ HELP = {
     "pygw_upstream_resets_received_total": ("counter", "RST_STREAM from endpoints."),
     "pygw_upstream_resets_sent_total": ("counter", "RST_STREAM to endpoints."),
     "pygw_upstream_malformed_total": ("counter", "Responses reset because RFC 9113 section 8 calls them malformed."),
-    "pygw_upstream_retries_total": ("counter", "Attempts after a call's first, made where nothing was delivered."),
+    "pygw_upstream_retries_total": (
+        "counter", "Attempts after a call's first, where nothing was processed: by what became of that."),
     "pygw_upstream_pending_calls": ("gauge", "Calls that wait for a connection to their endpoint."),
+    "pygw_held_request_bytes": (
+        "gauge", "Held of requests, small messages aside, while they wait or may have to be sent again."),
     "pygw_deadlines_exceeded_total": ("counter", "Calls ended because their grpc-timeout had passed."),
     "pygw_calls_cancelled_total": ("counter", "Calls that the client cancelled or left."),
     "pygw_mirrors_total": ("counter", "Copies of calls begun for RequestMirror."),

@@ -3,7 +3,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from .._fastmatch cimport BackendRefRecord, RuleRecord
-from ..http2.buffer cimport Buffer
 from ..http2.stream cimport FieldBlock, Stream
 from .access_log cimport EndedBy
 from .call_metrics cimport CallSeries
@@ -19,6 +18,24 @@ cdef enum CallFlag:
     CALL_RELEASED = 0x0040       # over: see call_life.pxd
     CALL_UNSERVED = 0x0080       # not a gRPC call: waits for its end, to be answered with http_status
     CALL_HEAD = 0x0100           # ... by the HEAD method: without a body
+    CALL_RETRIED = 0x0200        # was sent again, which is done once
+
+cdef enum:
+    HELD_INLINE = 40             # octets: a small message needs no memory of its own
+    LAST_BLOCK_OCTETS = 96
+
+cdef struct HeldBody:            # DATA of a request; zeroed it is empty. See held_request.pxd
+    uint8_t* octets              # NULL: they are in `few`
+    uint32_t length
+    uint32_t capacity            # of `octets`
+    uint8_t[HELD_INLINE] few
+
+cdef struct LastSection:         # the section sent to an Endpoint last: calls with the same one share its copy
+    FieldBlock* fields
+    uint64_t encoder             # HpackEncoder.id that wrote it
+    uint64_t insertions          # in that encoder's table, before and after
+    uint32_t length
+    uint8_t[LAST_BLOCK_OCTETS] block
 
 cdef struct CallQueue:           # calls that wait at one Endpoint, oldest first
     Call* first
@@ -28,6 +45,7 @@ cdef struct CallQueue:           # calls that wait at one Endpoint, oldest first
 cdef struct EndpointLoad:        # what Calls need of their Endpoint
     Py_ssize_t active            # calls joined to one of its upstreams
     CallQueue queue
+    LastSection last
     int64_t* pending_gauge       # RelayCounters.upstream_pending
     const char* label            # "address:port"
     Py_ssize_t label_length
@@ -62,10 +80,11 @@ cdef struct Call:
     uint64_t deadline_us         # 0: none
     uint64_t sent_us             # when HEADERS first went upstream
     uint64_t response_us         # when the response's head came
-    FieldBlock* head             # the request's section while it waits
+    FieldBlock* head             # the request's section (without grpc-timeout) while it is held: see held_request.pxd
     FieldBlock* log_fields       # access log on: :authority, :path, user-agent
-    Buffer early                 # DATA that came while it waits
-    FieldBlock* early_trailers
+    HeldBody body                # its DATA, likewise
+    FieldBlock* trailers         # its trailers, likewise
+    uint64_t refused_by          # encoder.id of the connection that did not take it
     MessageTracker request
     MessageTracker response
     uint64_t request_octets      # of a mirror: how many of its primary's it was given

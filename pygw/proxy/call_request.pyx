@@ -3,44 +3,63 @@
 # RequestMirror: answers are ignored, and the primary is never held up.
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ..field cimport TOKEN_GRPC_TIMEOUT, Field
-from ..http2.buffer cimport buffer_append
-from ..http2.stream cimport FieldBlock, Stream, copy_fields
-from .call_life cimport down_peer, end_mirror, forget_section, unqueue_call, up_peer
-from .call_record cimport CALL_GRPC, CALL_HEAD, CALL_RELEASED, CALL_REQUEST_ENDED, Call
+from ..http2.constants cimport FRAME_HEAD_LENGTH
+from ..http2.stream cimport Stream
+from .call_life cimport down_peer, end_mirror, unqueue_call, up_peer
+from .call_record cimport (
+    CALL_GRPC,
+    CALL_HEAD,
+    CALL_MIRROR,
+    CALL_RELEASED,
+    CALL_REQUEST_ENDED,
+    CALL_RETRIED,
+    Call,
+)
 from .context cimport Context
-from .grpc_wire cimport format_timeout, track
+from .grpc_wire cimport TIMEOUT_LENGTH, format_timeout, track
+from .header_edits cimport set_field
+from .held_request cimport (
+    held_octets,
+    hold_data,
+    hold_encoded,
+    hold_trailers,
+    is_over_budget,
+    let_request_go,
+)
 from .peer cimport Peer
 
 
 # ===== joining =====
 
-# The grpc-timeout that is left now, in place of the one that came (gRPC over HTTP2 "Requests").
-cdef void renew_timeout(Context context, Call* call, FieldBlock* head) noexcept:
-    cdef Py_ssize_t i
-    cdef Field* field
-    cdef uint8_t* text = context.scratch_text
-    for i in range(head.count):
-        field = &head.fields[i]
-        if field.token == TOKEN_GRPC_TIMEOUT:
-            field.value = text
-            field.value_length = <uint32_t>format_timeout(<int64_t>call.deadline_us - <int64_t>context.time_us(), text)
-            field.hash = 0
+# The grpc-timeout that is left now (gRPC over HTTP2 "Requests"). Behind all other fields, so that what is before it is
+# the same in many calls.
+cdef int encode_timeout(Context context, Call* call, Peer upstream) except -1:
+    cdef uint8_t[TIMEOUT_LENGTH] text
+    cdef Field field
+    cdef Py_ssize_t length = format_timeout(<int64_t>call.deadline_us - <int64_t>context.time_us(), text)
+    set_field(&field, b"grpc-timeout", 12, text, length, TOKEN_GRPC_TIMEOUT)
+    field.flags = 0              # another one with every call: not worth an entry of the table
+    return upstream.encoder.encode_field(&upstream.out, &field)
+
+
+# What does not go to a client, or was sent again already, or is too much, is not sent again.
+cdef inline bint may_be_retried(Context context, Call* call) noexcept:
+    return not call.flags & (CALL_MIRROR | CALL_RETRIED) and not is_over_budget(context, call, 0)
 
 
 cdef bint join_call(Call* call, Peer upstream, const Field* fields, Py_ssize_t count) except -1:
     cdef Context context = <Context>call.context
     cdef Stream* stream = upstream.open_stream(call)
-    cdef bint ended = call.flags & CALL_REQUEST_ENDED
-    cdef Py_ssize_t i
+    cdef bint retriable
+    cdef Py_ssize_t i, start
+    cdef uint64_t insertions
     if stream == NULL:
         return False
     stream.no_content = call.flags & CALL_HEAD
     if fields == NULL:
-        if call.deadline_us != 0 and call.flags & CALL_GRPC:
-            renew_timeout(context, call, call.head)
         fields = call.head.fields
         count = call.head.count
     unqueue_call(call)
@@ -51,27 +70,41 @@ cdef bint join_call(Call* call, Peer upstream, const Field* fields, Py_ssize_t c
     call.attempts += 1
     call.sent_us = context.turn_us
     context.counters.upstream_streams += 1
+    retriable = may_be_retried(context, call)
     upstream.begin_headers(stream)
+    start = upstream.block_start + FRAME_HEAD_LENGTH
+    insertions = upstream.encoder.table.insertions
     for i in range(count):
         upstream.encoder.encode_field(&upstream.out, &fields[i])
-    upstream.end_headers(stream, ended and call.early.length == 0 and call.early_trailers == NULL)
-    if call.early.length > 0 or call.early_trailers != NULL:
-        send_early(call, upstream, ended)
-    forget_section(call)
+    if retriable and call.head == NULL and not upstream.failed:
+        hold_encoded(
+            call, fields, count, upstream.encoder, insertions, upstream.out.data + start,
+            upstream.out.length - start,
+        )
+    if call.deadline_us != 0 and call.flags & CALL_GRPC:
+        encode_timeout(context, call, upstream)
+    upstream.end_headers(
+        stream, call.flags & CALL_REQUEST_ENDED and call.body.length == 0 and call.trailers == NULL
+    )
+    if call.body.length > 0 or call.trailers != NULL:
+        send_held(call, upstream)
+    if not retriable:
+        let_request_go(call)
     return True
 
 
-# What came while the call waited. The call may end meanwhile.
-cdef int send_early(Call* call, Peer upstream, bint ended) except -1:
+# What came before the call was joined. Sending may end the call, or put it on another connection.
+cdef int send_held(Call* call, Peer upstream) except -1:
     cdef Py_ssize_t sent
-    if call.early.length > 0 and call.up != NULL:
+    if call.body.length > 0 and call.upstream == <PyObject*>upstream:
         sent = upstream.send_data(
-            call.up, call.early.data, call.early.length, ended and call.early_trailers == NULL
+            call.up, held_octets(call), call.body.length, call.flags & CALL_REQUEST_ENDED and call.trailers == NULL
         )
         if sent > 0 and call.down != NULL:
+            # Of what was credited when it was sent before, nothing is credited again: credit() knows what is due.
             down_peer(call).credit(call.down, sent)
-    if call.early_trailers != NULL and call.up != NULL:
-        upstream.send_trailers(call.up, call.early_trailers.fields, call.early_trailers.count)
+    if call.trailers != NULL and call.upstream == <PyObject*>upstream:
+        upstream.send_trailers(call.up, call.trailers.fields, call.trailers.count)
     return 0
 
 
@@ -97,7 +130,12 @@ cdef int pass_data(Call* call, const uint8_t* data, Py_ssize_t length, bint end_
         if length == 0 or call.flags & CALL_RELEASED:
             return 0
         # Not credited, so the client's window bounds it.
-        return buffer_append(&call.early, data, length)
+        return hold_data(call, data, length)
+    if call.head != NULL:
+        if is_over_budget(<Context>call.context, call, length):
+            let_request_go(call)
+        else:
+            hold_data(call, data, length)
     sent = up_peer(call).send_data(call.up, data, length, end_stream)
     if sent > 0 and call.down != NULL:
         down_peer(call).credit(call.down, sent)
@@ -116,9 +154,9 @@ cdef int call_request_trailers(Call* call, const Field* fields, Py_ssize_t count
 
 
 cdef int pass_trailers(Call* call, const Field* fields, Py_ssize_t count) except -1:
+    if not call.flags & CALL_RELEASED and (call.up == NULL or call.head != NULL):
+        hold_trailers(call, fields, count)
     if call.up == NULL:
-        if not call.flags & CALL_RELEASED:
-            call.early_trailers = copy_fields(fields, count)
         return 0
     return up_peer(call).send_trailers(call.up, fields, count)
 
@@ -150,7 +188,7 @@ cdef int mirror_data(Call* call, const uint8_t* data, Py_ssize_t length, bint en
         mirror.request_octets = call.request_octets
         if end_stream:
             mirror.flags |= CALL_REQUEST_ENDED
-        waiting = mirror.early.length if mirror.up == NULL else up_peer(mirror).pending_octets(mirror.up)
+        waiting = <Py_ssize_t>mirror.body.length if mirror.up == NULL else up_peer(mirror).pending_octets(mirror.up)
         if waiting + length > context.mirror_buffer:
             # A mirror that is slower than its primary loses the call: the primary's pace is not its to set.
             end_mirror(mirror, 8)

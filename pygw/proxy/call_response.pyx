@@ -24,6 +24,7 @@ from .call_record cimport CALL_GRPC, CALL_MIRROR, CALL_REQUEST_ENDED, CALL_RESPO
 from .context cimport Context
 from .grpc_wire cimport at_boundary, track
 from .header_edits cimport apply_edits
+from .held_request cimport let_request_go
 from .peer cimport Peer
 
 
@@ -60,6 +61,9 @@ cdef int status_of_http(int http_status) noexcept:
 cdef int call_response(Call* call, ResponseHead* head, Field* fields, Py_ssize_t count, bint end_stream) except -1:
     cdef Context context = <Context>call.context
     cdef int status
+    if call.head != NULL:
+        # It has been processed (RFC 9113 §8.7): from now on it is not sent again.
+        let_request_go(call)
     if head.status < 200:
         # The engine counts them (max_interim_responses).
         return send_section(down_peer(call), call.down, fields, count, False) if call.down != NULL else 0

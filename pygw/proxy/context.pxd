@@ -91,6 +91,8 @@ cdef class Context(TimerWheel):
         Py_ssize_t max_handshakes
         Py_ssize_t pending_calls
         Py_ssize_t max_upstream_connections
+        Py_ssize_t retry_buffer
+        int64_t retry_memory
         Py_ssize_t max_mirror_calls
         Py_ssize_t mirror_buffer
         Py_ssize_t write_high_water

@@ -65,6 +65,8 @@ cdef class Context(TimerWheel):
         self.max_handshakes = settings.max_handshakes
         self.pending_calls = settings.pending_calls
         self.max_upstream_connections = settings.max_upstream_connections
+        self.retry_buffer = settings.retry_buffer
+        self.retry_memory = settings.retry_memory
         self.max_mirror_calls = settings.max_mirror_calls
         self.mirror_buffer = settings.mirror_buffer
         self.write_high_water = settings.write_high_water

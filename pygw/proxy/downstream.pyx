@@ -39,6 +39,7 @@ from .context cimport TIMER_AGE, TIMER_DEADLINE, TIMER_GRACE, TIMER_UNSERVED, Co
 from .endpoint cimport Endpoint
 from .gate cimport Gate
 from .grpc_wire cimport parse_timeout
+from .held_request cimport hold_section
 from .peer cimport Peer
 from .redirect cimport answer_redirect, location_of
 from .reply cimport reply_trailers_only
@@ -384,21 +385,17 @@ cdef class Downstream(ClientPeer):
             call.deadline.owner = call
             call.deadline.kind = TIMER_DEADLINE
             context.arm(&call.deadline, timeout / 1e6)
-            timeout = <int64_t>call.deadline_us - <int64_t>context.time_us()
-            if timeout <= 0:
-                timeout = 1
         if rule.mirrors.count > 0 or ref.mirrors.count > 0:
             self.start_mirrors(call, snapshot, rule.mirrors, fields, count, timeout)
             self.start_mirrors(call, snapshot, ref.mirrors, fields, count, timeout)
         count = build_request(
-            context, table, rule, ref, fields, count, <TrustedProxies>self.gate.trusted, &self.client,
-            timeout if head.is_grpc else 0,
+            context, table, rule, ref, fields, count, <TrustedProxies>self.gate.trusted, &self.client, head.is_grpc
         )
         return self.send_call(call, backend, endpoint, count)
 
     # Sends the section in context.scratch to the endpoint, or lets the call wait there.
     cdef int send_call(self, Call* call, Backend backend, Endpoint endpoint, Py_ssize_t count) except -1:
-        cdef Peer upstream = endpoint.ready_upstream()
+        cdef Peer upstream = endpoint.ready_upstream(0)
         call.backend = <PyObject*>backend
         Py_INCREF(endpoint)
         call.endpoint = <PyObject*>endpoint
@@ -407,7 +404,7 @@ cdef class Downstream(ClientPeer):
         if upstream is not None and endpoint.load.queue.count == 0:
             if join_call(call, upstream, self.context.scratch, count):
                 return 0
-        call.head = copy_fields(self.context.scratch, count)
+        hold_section(call, self.context.scratch, count)
         if not endpoint.wait(call):
             message = f"too many calls wait for {endpoint.label.decode()} (pending_calls)".encode()
             return call_failed(call, 8, message, len(message), "pending_calls reached")
@@ -451,7 +448,7 @@ cdef class Downstream(ClientPeer):
                 primary.mirrors = mirror
             built = build_request(
                 context, snapshot.table, primary.rule, primary.ref, fields, count,
-                <TrustedProxies>self.gate.trusted, &self.client, timeout if primary.flags & CALL_GRPC else 0,
+                <TrustedProxies>self.gate.trusted, &self.client, primary.flags & CALL_GRPC,
             )
             self.send_call(mirror, backend, endpoint, built)
         return 0

@@ -24,16 +24,20 @@ cdef class Endpoint:
         readonly int failures                # in a row
         uint64_t avoided_until_us            # passive ejection: other endpoints come first until then
 
-    # A connection that takes one more stream, or NULL-like None.
-    cdef Peer ready_upstream(self)
+    # A connection that takes one more stream, but not the one with this encoder.id; or None.
+    cdef Peer ready_upstream(self, uint64_t but)
     # Lets the call wait for a connection, opening one where that may help. False: the queue is full.
     cdef bint wait(self, Call* call) except -1
+    # Sends the call, whose request is held, on another connection than call.refused_by, or lets it wait for one.
+    cdef bint take(self, Call* call) except -1
     cdef bint is_avoided(self) noexcept
     # Calls that wait go to what connections now take.
     cdef int serve_queue(self) except -1
     cdef int avoid(self) except -1
     cdef int refuse_queue(self, str text) except -1
     # Opens another connection unless one is being opened or there are max_upstream_connections.
-    cdef int dial_if_useful(self) except -1
+    # True: one is on its way.
+    cdef bint dial_if_useful(self) except -1
+    cdef int make_do(self) except -1
     cdef int add_upstream(self, Peer upstream) except -1
     cdef int remove_upstream(self, Peer upstream) except -1

@@ -8,6 +8,7 @@ from .call_metrics cimport LIMIT_MAX_UPSTREAM_CONNECTIONS, LIMIT_PENDING_CALLS
 from .call_record cimport Call
 from .call_request cimport join_call
 from .context cimport TIMER_PENDING, Context
+from .held_request cimport forget_last_section
 from .peer cimport Peer
 
 cdef enum:
@@ -31,13 +32,17 @@ cdef class Endpoint:
         self.load.label_length = len(self.label)
         self.load.pending_gauge = &context.counters.upstream_pending
 
+    def __dealloc__(self):
+        if self.context is not None:
+            forget_last_section(self.context, &self.load)
+
     # ===== for Backend and Downstream =====
 
-    cdef Peer ready_upstream(self):
+    cdef Peer ready_upstream(self, uint64_t but):
         cdef Peer upstream, second = None
         for item in self.upstreams:
             upstream = <Peer>item
-            if upstream.can_open() and not upstream.is_choked():
+            if upstream.can_open() and not upstream.is_choked() and upstream.encoder.id != but:
                 if upstream.waiting_first == NULL and not upstream.write_blocked:
                     return upstream
                 if second is None:
@@ -59,19 +64,28 @@ cdef class Endpoint:
         self.dial_if_useful()
         return True
 
+    cdef bint take(self, Call* call) except -1:
+        cdef Peer upstream = self.ready_upstream(call.refused_by)
+        if upstream is not None and self.load.queue.count == 0 and join_call(call, upstream, NULL, 0):
+            return True
+        if not self.wait(call):
+            return False
+        self.serve_queue()
+        return True
+
     # ===== connections =====
 
-    cdef int dial_if_useful(self) except -1:
+    cdef bint dial_if_useful(self) except -1:
         # One at a time: whether a second one is needed shows when the first tells its stream limit.
         if self.dialing > 0:
-            return 0
+            return True
         if len(self.upstreams) >= self.context.max_upstream_connections:
             self.context.counters.limit_hits[<int>LIMIT_MAX_UPSTREAM_CONNECTIONS] += 1
-            return 0
+            return False
         self.dialing += 1
         self.context.counters.upstream_connects += 1
         self.dialer.dial(self)
-        return 0
+        return True
 
     def dial_failed(self, str text):
         """A connection could not be opened; `text` says why. Calls that wait go elsewhere or get UNAVAILABLE."""
@@ -80,7 +94,9 @@ cdef class Endpoint:
         self.avoid()
         if not self.upstreams:
             self.refuse_queue(text)
-        # Else it is not dead, only full: those that wait may still get their turn on what is there.
+        else:
+            # It is not dead, only full: those that wait may still get their turn on what is there.
+            self.make_do()
 
     # Other endpoints come first for a while.
     cdef int avoid(self) except -1:
@@ -90,6 +106,14 @@ cdef class Endpoint:
             <uint64_t>AVOID_FIRST_US << min(self.failures - 1, AVOID_DOUBLINGS)
         ) * (50 + self.context.random() % 51) // 100
         return 0
+
+    # No other connection can be had now: calls that one refused may try it again.
+    cdef int make_do(self) except -1:
+        cdef Call* call = self.load.queue.first
+        while call != NULL:
+            call.refused_by = 0
+            call = call.queue_next
+        return self.serve_queue() if self.ready_upstream(0) is not None else 0
 
     # Calls that wait go elsewhere or get UNAVAILABLE. Each time the first one: what one call does may end others.
     cdef int refuse_queue(self, str text) except -1:
@@ -120,16 +144,23 @@ cdef class Endpoint:
             # It never took a call, and so might the next one not: dialling at once again would be a loop.
             self.avoid()
             return self.refuse_queue("connections close before they take a call")
-        return self.dial_if_useful()
+        self.dial_if_useful()
+        return 0
 
     cdef int serve_queue(self) except -1:
         cdef Peer upstream
+        cdef Call* call
         while self.load.queue.first != NULL:
-            upstream = self.ready_upstream()
-            if upstream is None:
-                return self.dial_if_useful()
-            if not join_call(self.load.queue.first, upstream, NULL, 0):
+            call = self.load.queue.first
+            upstream = self.ready_upstream(call.refused_by)
+            if upstream is not None:
+                if not join_call(call, upstream, NULL, 0):
+                    return 0
+            elif self.dial_if_useful() or call.refused_by == 0:
                 return 0
+            else:
+                # There will be no other connection.
+                call.refused_by = 0
         return 0
 
     # ===== membership =====

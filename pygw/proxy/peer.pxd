@@ -38,6 +38,8 @@ cdef class Peer(Connection):
     # The other end has not read for so long that no more calls should be begun here.
     cdef bint is_choked(self) noexcept
     cdef int mark_dirty(self) except -1
+    # Gives octets to the transport.
+    cdef int write_out(self, bytes data) except -1
     # The client end's first step, or the server end's after the ClientHello was chosen for.
     cdef int shake_hands(self) except -1
     cdef bytes sealed_output(self)

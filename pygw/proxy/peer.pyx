@@ -100,18 +100,23 @@ cdef class Peer(Connection):
 
     def flush(self):
         """Write what has collected; called once per loop turn."""
+        cdef bytes data
         self.is_dirty = False
         if self.write is None:
             return
         data = self.sealed_output() if self.is_sealed else self.take_output()
         if data:
-            self.write(data)
+            self.write_out(data)
         if self.closing and self.transport is not None:
             self.transport.close()
             if self.handshake_timer.kind != TIMER_LINGER and self.transport.get_write_buffer_size() > 0:
                 # The transport waits until the other end has read all, which may be never.
                 self.handshake_timer.kind = TIMER_LINGER
                 self.context.arm(&self.handshake_timer, self.context.keepalive_timeout)
+
+    cdef int write_out(self, bytes data) except -1:
+        self.write(data)
+        return 0
 
     def abort(self):
         """Close at once, whatever is unsent."""

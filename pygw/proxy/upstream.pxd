@@ -10,8 +10,11 @@ cdef class Upstream(Peer):
         bint retired                 # takes no more calls; closes when the last has ended
         readonly bytes failure       # why it went before it was ready
         object on_settled            # called once: it is ready, or it is gone
+        int descriptor               # of the socket; -1: none
 
     cdef int explain(self, str text) except -1
     cdef int unlist(self) except -1      # the Endpoint gives it no more calls
     cdef int tell_dialer(self) except -1
     cdef int arm_idle(self) except -1
+    cdef bint may_be_stale(self) noexcept
+    cdef int fall_silent(self) except -1

@@ -19,6 +19,24 @@ from .peer cimport Peer
 from .tls_stream cimport TlsStream
 
 
+cdef extern from *:
+    """
+    #include <poll.h>
+    #ifndef POLLRDHUP
+    #define POLLRDHUP 0          /* Linux's */
+    #endif
+    /* The other end has closed or reset the connection, whether or not what it had sent before has been read. */
+    static int is_hung_up(int descriptor) {
+        struct pollfd one = {.fd = descriptor, .events = POLLRDHUP};
+        return poll(&one, 1, 0) > 0 && (one.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    }
+    """
+    bint is_hung_up(int descriptor) noexcept
+
+cdef enum:
+    QUIET_US = 1000              # a connection that was read from later than that would have shown its end
+
+
 cdef class Upstream(Peer):
 
     def __init__(self, Context context, Endpoint endpoint, on_settled):
@@ -26,6 +44,8 @@ cdef class Upstream(Peer):
         self.context = context
         self.endpoint = endpoint
         self.on_settled = on_settled
+        self.unsent_id = self.next_stream_id
+        self.descriptor = -1
         if endpoint.tls is not None:
             self.is_sealed = True
             # Raises ssl.SSLError, which the Dialer reports, where our own certificate cannot be loaded.
@@ -34,6 +54,7 @@ cdef class Upstream(Peer):
     def connection_made(self, transport):
         """The TCP connection stands."""
         self.context.counters.upstream_connections_open += 1
+        self.descriptor = transport.get_extra_info("socket").fileno()
         Peer.connection_made(self, transport)
         if self.is_sealed:
             self.shake_hands()
@@ -46,6 +67,7 @@ cdef class Upstream(Peer):
                 self.failure = b"not an HTTP/2 server: " + self.error
             else:
                 self.failure = str(exception).encode() if exception else b"closed before it sent HTTP/2 SETTINGS"
+        self.descriptor = -1
         self.unlist()
         Peer.connection_lost(self, exception)
         self.tell_dialer()
@@ -76,6 +98,46 @@ cdef class Upstream(Peer):
         Peer.resume_writing(self)
         if self.is_ready:
             self.endpoint.serve_queue()
+
+    def eof_received(self):
+        """The endpoint sends no more: uvloop closes the connection, and no call may come to it before it does."""
+        self.unlist()
+        return None
+
+    cdef int close_after_flush(self) except -1:
+        self.unlist()
+        return Peer.close_after_flush(self)
+
+    # ===== requests that do not leave =====
+
+    # An endpoint may have closed the connection just now: what is written into it then is lost without a trace. So
+    # requests are looked after until it is sure that they have left.
+    cdef int write_out(self, bytes data) except -1:
+        if self.next_stream_id == self.unsent_id:
+            self.write(data)
+            return 0
+        if self.may_be_stale() and is_hung_up(self.descriptor):
+            return self.fall_silent()
+        if not self.transport.is_closing():
+            self.write(data)
+            # uvloop writes at once; where that fails, none of `data` has left, and it closes the transport.
+            if not self.transport.is_closing():
+                self.unsent_id = self.next_stream_id
+                return 0
+        return self.fall_silent()
+
+    # Its end would not have been seen: no other streams are open on it, or it was not read from for a while.
+    cdef bint may_be_stale(self) noexcept:
+        return self.descriptor >= 0 and (
+            self.context.turn_us - self.last_read_us > QUIET_US
+            or <uint32_t>self.stream_count * 2 <= self.next_stream_id - self.unsent_id
+        )
+
+    # What was to be written is lost, so nothing may follow. What the endpoint has sent is still read, up to its end.
+    cdef int fall_silent(self) except -1:
+        self.write = None
+        self.unlist()
+        return self.drop_unsent()
 
     cdef double keepalive_seconds(self) noexcept:
         return self.context.upstream_keepalive_time
