@@ -11,7 +11,7 @@ STAMPS  := build/make
 SOURCES := setup.py $(shell find pygw -name '*.pyx' -o -name '*.pxd')
 PYTEST  := $(PY) -m pytest
 
-.PHONY: help demo build test test-full lint tools sanitize conformance bench wheel clean
+.PHONY: help demo build test test-full lint tools sanitize conformance bench bench-full bench-micro wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,8 +39,14 @@ sanitize: build  ## build a copy with bounds checks and ASan+UBSan, and run the 
 conformance: build  ## the official Gateway API suite and our cluster tests on a real API server; RUNS=5 repeats the suite
 	$(PY) -m tests.conformance all --runs $(or $(RUNS),1)
 
-bench: build  ## the benchmarks in bench/
-	$(PYTEST) bench --benchmark-only
+bench: build  ## pygw beside other gateways: the table of the numbers to reach, in about 4 minutes (bench/README.md)
+	$(PY) -m bench $(BENCH)
+
+bench-full: build  ## all scenarios, in 10 to 12 minutes; BENCH="--only NAME" for options
+	$(PY) -m bench --full $(BENCH)
+
+bench-micro: build  ## one operation of one compiled module each (pytest-benchmark)
+	$(PYTEST) bench/micro
 
 wheel: $(STAMPS)/venv  ## one wheel into dist/, and what auditwheel says about it
 	$(PY) -m pip install --quiet build auditwheel

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """From a change of the configuration to its being served: 10,000 rules in 625 files, while calls go on.
 
-    .venv/bin/python bench/reload.py [--workers N] [--files N] [--services N] [--changes N] [--stages]
+    python -m bench.reload [--workers N] [--files N] [--services N] [--changes N] [--stages]
 
 Starts `pygw run -f FOLDER`, keeps a victim calling at a fixed rate, changes one file, then all of them, and asks by
 real calls, on so many connections that every worker is among them, when the new rules are served. Prints one JSON
@@ -24,11 +23,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from relay.caller import CallError, Caller
-from relay.proxies import Running, compile_programs, free_port, start_program
+from bench.caller import Caller, CallError
+from bench.processes import ROOT, Running, compile_programs, free_port, start_program
 
-ROOT = Path(__file__).resolve().parent.parent
 RULES_PER_FILE = 16  # the most that a GRPCRoute may have
 VICTIM = ("victim.example.com", "/victim.Service/Call")
 PATIENCE = 120.0  # seconds
@@ -182,9 +179,9 @@ class Victim:
     """Calls at a fixed rate, from a process of its own."""
 
     def __init__(self, port: int, rate: float) -> None:
-        command = [sys.executable, str(ROOT / "bench" / "relay" / "caller.py"), str(port), *VICTIM, str(rate)]
+        command = [sys.executable, "-m", "bench.caller", str(port), *VICTIM, str(rate)]
         self._process = subprocess.Popen(
-            [*command, "x-tenant", "victim"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*command, "x-tenant", "victim"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self._process.stdout is not None
         if self._process.stdout.readline() != b"calling\n":
@@ -201,12 +198,11 @@ def measure(
     workers: int = 1, files: int = 625, services: int = 1, changes: int = 5, rate: float = 1000.0
 ) -> dict[str, Any]:
     """Start a gateway, change one file and all files, `changes` times each. Times in seconds, of all changes."""
-    compile_programs(ROOT / "build" / "bench")
+    compile_programs()
     with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="pygw-reload-") as name:
         folder = Path(name) / "config"
         folder.mkdir()
-        command = [str(ROOT / "build" / "bench" / "backend"), "21"]
-        backend = start_program("backend", command, None, Path(name) / "backend.log")
+        backend = start_program("backend", [], None, Path(name) / "backend.log")
         stack.callback(backend.stop)
         config = Folder(folder, backend.port, files, services)
         gateway = Gateway(folder, Path(name) / "pygw.log", workers)

@@ -240,11 +240,16 @@ def lint(program: str, *arguments: str) -> None:
 
 
 def test_ruff() -> None:
-    lint("ruff", "check", "pygw", "tests", "setup.py", "examples")
+    lint("ruff", "check", "pygw", "tests", "bench", "setup.py", "examples")
 
 
 def test_mypy() -> None:
     lint("mypy")
+
+
+def test_mypy_of_the_benchmark_suite() -> None:
+    modules = [str(path) for path in sorted((ROOT / "bench").glob("*.py"))]
+    lint("mypy", "--strict", "--explicit-package-bases", *modules)
 
 
 def test_mypy_of_the_shared_doubles() -> None:

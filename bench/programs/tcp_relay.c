@@ -1,11 +1,9 @@
 /* tcp_relay.c: the floor. Copies octets between each accepted connection and one to a backend; one thread.
  *
- *     tcp_relay BACKEND_PORT [PORT]
+ *     tcp_relay BACKEND_PORT
  *
  * Prints its port. What no relay of any protocol can do without: one receive and one send for each batch.
  */
-#include <fcntl.h>
-
 #include "h2.h"
 
 struct end {
@@ -53,10 +51,11 @@ int main(int argc, char **argv) {
     struct epoll_event events[64];
     int epoll = epoll_create1(0), listener;
     if (argc < 2) {
-        fprintf(stderr, "usage: tcp_relay BACKEND_PORT [PORT]\n");
+        fprintf(stderr, "usage: tcp_relay BACKEND_PORT\n");
         return 2;
     }
-    listener = listen_on(argc > 2 ? atoi(argv[2]) : 0);
+    raise_descriptor_limit();
+    listener = listen_and_tell();
     watch(epoll, EPOLL_CTL_ADD, listener, EPOLLIN, NULL);
     for (;;) {
         struct end *closed = NULL;

@@ -5,7 +5,7 @@ of a header block is decoded, and each is written with literals that are not ind
 is the victim of bench/reload.py: calls at a fixed rate until its standard input ends, then one JSON object of
 [seconds on the monotonic clock, microseconds] for each:
 
-    caller.py PORT AUTHORITY PATH CALLS_PER_SECOND [NAME VALUE]
+    python -m bench.caller PORT AUTHORITY PATH CALLS_PER_SECOND [NAME VALUE]
 """
 
 from __future__ import annotations
@@ -21,11 +21,20 @@ import time
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 WINDOW = 1 << 30  # so large that we never have to give credit
-MESSAGE = b"\0\0\0\0\x10" + bytes(16)
+PREFIX = 5
 
 
 class CallError(Exception):
     """The connection ended, or a call was reset."""
+
+
+def request_message(size: int, response: int) -> bytes:
+    """A request message of so many octets that asks for one answer of `response` (programs/h2.h: ORDER, PATTERN)."""
+    head = b"\0" + size.to_bytes(4) + response.to_bytes(4) + (1).to_bytes(4)
+    return head + bytes((i * 131 + (i >> 8) * 17) & 255 for i in range(len(head), PREFIX + size))
+
+
+MESSAGE = request_message(16, 16)
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:

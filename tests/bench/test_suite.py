@@ -1,0 +1,105 @@
+"""The parts of the benchmark suite: arguments, rules, what h2load says; and one short run of the whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.__main__ import chosen_scenarios, parse_arguments
+from bench.caller import request_message
+from bench.measure import parse_h2load
+from bench.processes import BenchError
+from bench.rules import Rules, envoy_routes, haproxy_map, nginx_map, pygw_files
+from bench.scenarios import SCENARIOS
+
+ROOT = Path(__file__).parents[2]
+H2LOAD = """
+finished in 250.00ms, 8000.00 req/s, 1.00MB/s
+requests: 2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 2000 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 112.45KB (115147) total, 21.55KB (22067) headers (space savings 90.38%), 41.02KB (42000) data
+"""
+LOG = "1700000000000000\t200\t100\n" * 1000 + "1700000000000000\t200\t300\n" * 1000
+
+
+def test_h2load_s_figures() -> None:
+    figures = parse_h2load(H2LOAD, LOG, 2000, 16)
+    assert figures == {"calls": 2000, "seconds": 0.25, "p50_us": 100, "p99_us": 300, "p999_us": 300}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (H2LOAD.replace("2000 succeeded, 0 failed", "1999 succeeded, 1 failed"), "1999 succeeded, 1 failed"),
+        (H2LOAD.replace("(42000) data", "(41979) data"), "41979 octets"),
+        ("Segmentation fault", "cannot read"),
+    ],
+)
+def test_a_bad_answer_is_an_error(text: str, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        parse_h2load(text, LOG, 2000, 16)
+
+
+def test_a_request_message_has_prefix_order_and_pattern() -> None:
+    message = request_message(16, 1024)
+    assert message[:13] == b"\0" + (16).to_bytes(4) + (1024).to_bytes(4) + (1).to_bytes(4)
+    assert len(message) == 21
+    assert message[13:15] == bytes([13 * 131 & 255, 14 * 131 & 255])
+
+
+@pytest.mark.parametrize("kind", ["exact", "headers", "regex"])
+def test_rules_are_valid_yaml_of_at_most_16_a_route(kind: str) -> None:
+    routes = [yaml.safe_load(text) for _, text in pygw_files(Rules(kind, 40))]
+    assert [len(route["spec"]["rules"]) for route in routes] == [16, 16, 8]
+    assert len({route["metadata"]["name"] for route in routes}) == 3
+    assert len(yaml.safe_load(envoy_routes(Rules(kind, 40)))) == 40
+
+
+def test_a_changed_table_differs_in_every_rule() -> None:
+    [(_, text)] = pygw_files(Rules("exact", 3), changed="2")
+    assert all("filters" in rule for rule in yaml.safe_load(text)["spec"]["rules"])
+
+
+def test_rules_in_maps_have_their_host_method_and_header() -> None:
+    assert nginx_map(Rules("exact", 2)).split() == [
+        '"bench.example.com|/bench.S0/Call|r0"', "backend;", '"bench.example.com|/bench.S1/Call|r1"', "backend;",
+    ]
+    assert haproxy_map(Rules("exact", 1)) == "bench.example.com/bench.S0/Call|r0 backend\n"
+
+
+def test_the_quick_choice_is_part_of_the_full_one() -> None:
+    quick, full = (chosen_scenarios(parse_arguments(options)) for options in ([], ["--full"]))
+    assert len(quick) < len(full) == len(SCENARIOS)
+    assert {scenario.name for scenario in quick} <= {scenario.name for scenario in full}
+
+
+def test_only_and_rounds() -> None:
+    chosen = chosen_scenarios(parse_arguments(["--only", "unary-16b-8x*,metadata", "--rounds", "7"]))
+    assert [scenario.name for scenario in chosen] == ["unary-16b-8x1", "unary-16b-8x10", "metadata"]
+    assert {scenario.rounds for scenario in chosen} == {7}
+
+
+@pytest.mark.parametrize("options", [["--only", "nothing"], ["--peers", "apache"], ["--rounds", "0"]])
+def test_unusable_arguments(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_arguments(options)
+    assert ended.value.code == 2
+    assert options[0] in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_short_run_beside_the_raw_relay(tmp_path: Path) -> None:
+    only = "unary-16b-8x10,unary-64kib-8x10,metadata,server-streaming,ping-pong,download,upload,latency,fairness"
+    command = [sys.executable, "-m", "bench", "--smoke", "--only", only, "--peers", "tcp", "--output", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "16 B unary, 8 x 10 | not measured: left out by --peers" in done.stdout
+    [samples] = tmp_path.glob("*.json")
+    results = json.loads(samples.read_text())["results"]
+    assert set(results) == set(only.split(","))
+    assert all(set(by_proxy) == {"tcp", "pygw"} for by_proxy in results.values())
