@@ -19,10 +19,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from pygw.commands.options import Parser, port, service_override
 from pygw.errors import PygwError, UsageError
-from pygw.explain_table import table_lines
+from pygw.explain.table import table_lines
 
 if TYPE_CHECKING:
-    from pygw.explain import Explainer
+    from pygw.explain.explainer import Explainer
 
 ADMIN_TIMEOUT = 30.0  # seconds
 
@@ -108,7 +108,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _explainer(arguments: argparse.Namespace) -> Explainer:
     from pygw.control.resolve import ResolveOptions, resolve
     from pygw.control.yaml_source import load
-    from pygw.explain import Explainer
+    from pygw.explain.explainer import Explainer
 
     loaded = load(arguments.paths)
     options = ResolveOptions(
@@ -124,7 +124,7 @@ def _explainer(arguments: argparse.Namespace) -> Explainer:
 
 
 def _ask_files(arguments: argparse.Namespace) -> dict[str, Any]:
-    from pygw.explain import Query, header_of
+    from pygw.explain.explainer import Query, header_of
 
     try:
         query = Query(
@@ -171,7 +171,7 @@ def _batch(explainer: Explainer, questions: IO[bytes], answers: IO[bytes]) -> in
 
 
 def _answers(explainer: Explainer, questions: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    from pygw.explain import Query
+    from pygw.explain.explainer import Query
 
     for number, line in enumerate(questions, 1):
         if not line.strip():

@@ -134,7 +134,7 @@ class Pages:
             return Response.text(503, "no configuration is loaded yet")
         # Here and not above: only who asks pays for the compiled matcher.
         from pygw._fastmatch import RouteTable
-        from pygw.explain import Query, explain
+        from pygw.explain.explainer import Query, explain
 
         try:
             query = Query.from_parameters(request.query)

@@ -1,6 +1,6 @@
 """Why each match of a configuration wins, loses or does not hold for a call: the long way, for people.
 
-The winner comes from the compiled matcher; here are the words for the others (`explain_grpc`, `explain_http`). The
+The winner comes from the compiled matcher; here are the words for the others (`grpc`, `http`). The
 steps are those of the Gateway API: for a GRPCRoute hostname (2), service, method, number of headers, then age, name and
 order; for an HTTPRoute hostname (2), path, method, number of headers and of query parameters, then the same.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pygw.explain_checks import Candidate, Checked, Fields, hostname_holds, hostname_rank, or_any
-from pygw.explain_grpc import GrpcChecked, describe_grpc_match
-from pygw.explain_http import HttpChecked, describe_http_match
+from pygw.explain.checks import Candidate, Checked, Fields, hostname_holds, hostname_rank, or_any
+from pygw.explain.grpc import GrpcChecked, describe_grpc_match
+from pygw.explain.http import HttpChecked, describe_http_match
 from pygw.local_address import canonical_address
 from pygw.model import GatewayConfig, ListenerConfig, RouteConfig, RuleConfig
 from pygw.tables import precedence, sites

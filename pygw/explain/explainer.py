@@ -1,7 +1,7 @@
 """Which listener, route, rule and backends a call gets: decided by the matcher that the relay uses, then explained.
 
 decide() is one line of `pygw explain --batch`; explain() adds the listeners and every candidate that lost, with the
-step of precedence at which it lost (explain_candidates.py). Both follow the relay's order of decision: malformed by
+step of precedence at which it lost (candidates.py). Both follow the relay's order of decision: malformed by
 RFC 9113 §8, gRPC but not POST, nothing matches, a rule. Knows no files and no network.
 """
 
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pygw._fastmatch import RouteTable
-from pygw.explain_candidates import candidates_of, describe_match, listeners_at, serves_http
-from pygw.explain_checks import host_of
-from pygw.explain_grpc import call_of
-from pygw.explain_http import location_part
+from pygw.explain.candidates import candidates_of, describe_match, listeners_at, serves_http
+from pygw.explain.checks import host_of
+from pygw.explain.grpc import call_of
+from pygw.explain.http import location_part
 from pygw.http2.message import request_head
 from pygw.model import BackendRefConfig, GatewayConfig, HeaderModifier, MirrorConfig, RouteConfig, RuleConfig
 from pygw.tables import compile_image

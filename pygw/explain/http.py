@@ -6,7 +6,7 @@ import re
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
-from pygw.explain_checks import Checked, Fields, distinct, holds, named, term, text_of, why_no_header
+from pygw.explain.checks import Checked, Fields, distinct, holds, named, term, text_of, why_no_header
 from pygw.model import HeaderMatch, HttpMatchConfig, RouteConfig, RuleConfig
 
 _KINDS = ("Exact", "RegularExpression", "PathPrefix")  # in the order of precedence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from pygw.explain_checks import (
+from pygw.explain.checks import (
     Checked,
     Fields,
     distinct,

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 
 from pygw.control.resolve import ResolveOptions, resolve
 from pygw.control.yaml_source import load
-from pygw.explain import Explainer, Query
-from pygw.explain_table import table_lines
+from pygw.explain.explainer import Explainer, Query
+from pygw.explain.table import table_lines
 from pygw.model import (
     BackendRefConfig,
     GatewayConfig,
@@ -29,7 +29,7 @@ OLD = BackendRefConfig("default/old:80", "default", "old", 80, reason="Unsupport
 GONE = BackendRefConfig("default/gone:80", "default", "gone", 80, reason="BackendNotFound", message="is not there")
 PLAIN = [["content-type", ""]]
 HEADER, PARAM = (HeaderMatch("h", "v"),), (HeaderMatch("q", "1"),)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def rule(index: int, *matches: HttpMatchConfig, backends=(WEB,), **rest) -> RuleConfig:

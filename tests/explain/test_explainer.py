@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pygw.cli import main
-from pygw.explain import Explainer, Query, header_of
-from pygw.explain_table import table_lines
+from pygw.explain.explainer import Explainer, Query, header_of
+from pygw.explain.table import table_lines
 from pygw.model import (
     BackendRefConfig,
     GatewayConfig,
