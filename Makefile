@@ -11,7 +11,8 @@ STAMPS  := build/make
 SOURCES := setup.py $(shell find pygw -name '*.pyx' -o -name '*.pxd')
 PYTEST  := $(PY) -m pytest
 
-.PHONY: help demo build test test-full lint tools sanitize conformance bench bench-full bench-micro wheel clean
+.PHONY: help demo build test test-full lint tools atheris fuzz sanitize conformance bench bench-full bench-micro \
+    wheel clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -24,7 +25,7 @@ build: $(STAMPS)/compiled  ## .venv, the dependencies and the compiled modules
 test: build  ## all tests that need nothing else and are quick
 	$(PYTEST) -m "not full and not slow"
 
-test-full: build tools sanitize  ## what `make test` leaves out: slow tests, grpcurl, grpc-go interop, h2spec, sanitizers
+test-full: build tools atheris sanitize  ## what `make test` leaves out: slow tests, grpcurl, grpc-go interop, h2spec, sanitizers
 	$(PYTEST) -m "full or slow"
 
 lint: build  ## ruff, mypy, cython-lint and the rules of ARCHITECTURE.md
@@ -35,6 +36,12 @@ tools:  ## the Go programs that test-full drives, into .tools/bin (says so where
 
 sanitize: build  ## build a copy with bounds checks and ASan+UBSan, and run the tests of the data path on it
 	@sh tests/tools/sanitize.sh $(abspath $(PY))
+
+atheris: build  # the fuzzer; it has no wheel for every Python, and the tests say so where it is absent
+	@$(PY) -m pip install --quiet --group fuzz || echo "atheris: not installed; nothing will be fuzzed"
+
+fuzz: atheris  ## fuzz the parsers and the state machine (tests/fuzz), SECONDS=60 each; needs clang
+	$(PY) -m tests.fuzz all --seconds $(or $(SECONDS),60)
 
 conformance: build  ## the official Gateway API suite and our cluster tests on a real API server; RUNS=5 repeats the suite
 	$(PY) -m tests.conformance all --runs $(or $(RUNS),1)

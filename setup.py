@@ -1,7 +1,8 @@
 """Builds the Cython modules: every pygw/**/*.pyx, one extension each. All else is in pyproject.toml.
 
 PYGW_DEBUG=1 switches bounds checks and assertions on; PYGW_SANITIZE=1 adds AddressSanitizer and
-UndefinedBehaviorSanitizer; PYGW_ONLY=a.pyx,b.pyx builds only those (for quick work on one module).
+UndefinedBehaviorSanitizer; PYGW_FUZZ=1 (with CC=clang) beside them the coverage counters of libFuzzer, whose runtime
+must be preloaded; PYGW_ONLY=a.pyx,b.pyx builds only those (for quick work on one module).
 """
 
 import os
@@ -11,7 +12,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 DEBUG = os.environ.get("PYGW_DEBUG") == "1"
-SANITIZE = os.environ.get("PYGW_SANITIZE") == "1"
+FUZZ = os.environ.get("PYGW_FUZZ") == "1"
+SANITIZE = FUZZ or os.environ.get("PYGW_SANITIZE") == "1"
 
 DIRECTIVES = {
     "language_level": 3,
@@ -28,6 +30,8 @@ if SANITIZE:
     flags = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
     compile_args += flags
     link_args += flags
+if FUZZ:
+    compile_args += ["-fsanitize=fuzzer-no-link", "-fno-sanitize-recover=undefined"]
 
 chosen = os.environ.get("PYGW_ONLY")
 sources = sorted(chosen.split(",") if chosen else map(str, Path("pygw").rglob("*.pyx")))

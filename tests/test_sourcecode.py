@@ -253,7 +253,8 @@ def test_mypy_of_the_benchmark_suite() -> None:
 
 
 def test_mypy_of_the_shared_doubles() -> None:
-    lint("mypy", "--strict", "--explicit-package-bases", "tests/doubles", "tests/end_to_end", "tests/conftest.py")
+    typed = ("tests/doubles", "tests/end_to_end", "tests/fuzz", "tests/conftest.py")
+    lint("mypy", "--strict", "--explicit-package-bases", *typed)
 
 
 def test_cython_lint() -> None:
