@@ -20,8 +20,17 @@ import time
 from pathlib import Path
 
 from bench import page
-from bench.measure import Reasons, Results, measure
-from bench.processes import ROOT, BenchError, Placement, Running, compile_programs, say, start_program
+from bench.measure import MEASURES_ALONE, Reasons, Results, Sample, measure
+from bench.processes import (
+    ROOT,
+    BenchError,
+    NotMeasurableError,
+    Placement,
+    Running,
+    compile_programs,
+    say,
+    start_program,
+)
 from bench.proxies import PROXIES, WHEELS, Variant, find_program, install_peers, start
 from bench.scenarios import SCENARIOS, Scenario, quickened
 
@@ -78,6 +87,11 @@ def chosen_scenarios(arguments: argparse.Namespace) -> list[Scenario]:
     return chosen
 
 
+def show(sample: Sample) -> str:
+    """Its figures, for progress."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in sample.items())
+
+
 class Suite:
     """One run: the backend, the proxies that are up, and what was found."""
 
@@ -98,6 +112,21 @@ class Suite:
             self._up[variant] = start(variant, self._backend.port, folder, self.placement)
         return self._up[variant]
 
+    def run_alone(self, scenario: Scenario) -> None:
+        """A scenario that brings up pygw itself."""
+        self._stop(list(self._up))  # idle neighbours would still be woken now and then
+        try:
+            samples = MEASURES_ALONE[scenario.kind](scenario, self.placement)
+        except NotMeasurableError as error:
+            say(f"  {error}")
+            self.reasons[scenario.name] = str(error)
+        except BenchError as error:
+            self._note_failure(scenario, Variant("pygw"), str(error))
+        else:
+            self.results[scenario.name] = {"pygw": samples}
+            for sample in samples:
+                say(f"  {show(sample)}")
+
     def run(self, scenario: Scenario) -> None:
         """All rounds of a scenario. Who fails is left out of the others, with the reason."""
         began = time.monotonic()
@@ -113,8 +142,7 @@ class Suite:
                     self._note_failure(scenario, variant, str(error))
                 else:
                     self.results.setdefault(scenario.name, {}).setdefault(variant.label, []).append(sample)
-                    figures = ", ".join(f"{name} {value:.4g}" for name, value in sample.items())
-                    say(f"  {variant.label}, round {number + 1} of {scenario.rounds}: {figures}")
+                    say(f"  {variant.label}, round {number + 1} of {scenario.rounds}: {show(sample)}")
         self._stop([variant for variant in self._up if variant != Variant(variant.proxy)])
         say(f"{scenario.name}: {time.monotonic() - began:.1f} s")
 
@@ -170,11 +198,14 @@ def main() -> int:
         try:
             for number, scenario in enumerate(scenarios):
                 say(f"[{number + 1}/{len(scenarios)}] {scenario.name}: {scenario.title}")
-                suite.run(scenario)
+                if scenario.kind in MEASURES_ALONE:
+                    suite.run_alone(scenario)
+                else:
+                    suite.run(scenario)
         finally:
             suite.close()
     say(f"{time.monotonic() - began:.0f} s in all")
-    text, verdicts = page.goals(suite.results, suite.reasons)
+    text, verdicts = page.goals(scenarios, suite.results, suite.reasons)
     print(text)
     if not arguments.no_page:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()

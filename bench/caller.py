@@ -14,6 +14,7 @@ import gc
 import json
 import select
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -50,10 +51,12 @@ def _literal(name: bytes, value: bytes) -> bytes:
 class Caller:
     """One connection."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None, server_name: str = "") -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), 5)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(30)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname=server_name)
         self._input = b""
         self._stream = -1
         settings = struct.pack("!HI", 4, (1 << 31) - 1)  # INITIAL_WINDOW_SIZE
@@ -65,13 +68,7 @@ class Caller:
 
     def call(self, authority: str, path: str, *headers: tuple[str, str]) -> bool:
         """Make a call; whether a backend served it."""
-        self._stream += 2
-        fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", authority)]
-        fields += [("content-type", "application/grpc"), ("te", "trailers"), *headers]
-        block = b"".join(_literal(name.encode(), value.encode()) for name, value in fields)
-        self._socket.sendall(
-            _frame(HEADERS, END_HEADERS, self._stream, block) + _frame(DATA, END_STREAM, self._stream, MESSAGE)
-        )
+        self._socket.sendall(self._request(authority, path, headers) + _frame(DATA, END_STREAM, self._stream, MESSAGE))
         served = False
         while True:
             kind, flags, stream, payload = self._read_frame()
@@ -85,6 +82,29 @@ class Caller:
                 served = served or kind == DATA
                 if flags & END_STREAM:
                     return served
+
+    def open(self, authority: str, path: str) -> None:
+        """Begin a call that sends no message and does not end."""
+        self._socket.sendall(self._request(authority, path, ()))
+
+    def ping(self) -> None:
+        """Wait until the other end has handled all that was sent."""
+        self._socket.sendall(_frame(PING, 0, 0, bytes(8)))
+        while True:
+            kind, flags, _, _ = self._read_frame()
+            if kind == SETTINGS and not flags & ACK:
+                self._socket.sendall(_frame(SETTINGS, ACK, 0))
+            elif kind == PING and flags & ACK:
+                return
+
+    def _request(self, authority: str, path: str, headers: tuple[tuple[str, str], ...]) -> bytes:
+        """HEADERS of the next stream."""
+        self._stream += 2
+        scheme = "https" if isinstance(self._socket, ssl.SSLSocket) else "http"
+        fields = [(":method", "POST"), (":scheme", scheme), (":path", path), (":authority", authority)]
+        fields += [("content-type", "application/grpc"), ("te", "trailers"), *headers]
+        block = b"".join(_literal(name.encode(), value.encode()) for name, value in fields)
+        return _frame(HEADERS, END_HEADERS, self._stream, block)
 
     def close(self) -> None:
         """Close the connection."""

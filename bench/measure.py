@@ -13,15 +13,18 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bench.caller import PREFIX, request_message
-from bench.processes import BUILD, BenchError, Placement, Running, pinned, run_pinned
+from bench.processes import BUILD, ROOT, BenchError, Placement, Running, pinned, run_pinned
 from bench.proxies import Variant
 from bench.rules import HOST
 from bench.scenarios import Scenario
+from bench.workers import measure_workers
 
 Sample = dict[str, float]
 SETTLE = 0.3  # seconds for a proxy to free what it does not need any more
@@ -154,15 +157,19 @@ def measure_fairness(scenario: Scenario, variant: Variant, proxy: Running, folde
 def measure_memory(scenario: Scenario, variant: Variant, proxy: Running, folder: Path, placement: Placement) -> Sample:
     """What the proxy grows by for each connection or stream that is held."""
     load = scenario.load
-    run_load([f"port={proxy.port}", "connections=8", "streams=10", "calls=2000"], placement)
-    time.sleep(SETTLE)
-    before = proxy.memory()
     command = [
         str(BUILD / "load"), f"port={proxy.port}", f"connections={load.connections}", f"streams={load.streams}",
         f"hold={scenario.wants}",
     ]
+    if variant.tls:
+        streams = load.streams if scenario.wants == "open" else 0
+        command = [sys.executable, "-m", "bench.holder", str(proxy.port), str(load.connections), str(streams)]
+    else:
+        run_load([f"port={proxy.port}", "connections=8", "streams=10", "calls=2000"], placement)
+    time.sleep(SETTLE)
+    before = proxy.memory()
     holder = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=pinned(placement.load),
     )
     assert holder.stdout is not None
@@ -181,12 +188,41 @@ def measure_memory(scenario: Scenario, variant: Variant, proxy: Running, folder:
     return {"octets_each": grown / (load.connections * load.streams)}
 
 
+def measure_reload(scenario: Scenario, placement: Placement) -> list[Sample]:
+    """Changes of 10,000 rules while a victim calls: one sample for each change (bench/reload.py).
+
+    Two workers, and as many CPUs as there are: the control process works beside the relay, not instead of it.
+    """
+    command = [sys.executable, "-m", "bench.reload"]
+    changes = json.loads(run_pinned([*command, "--workers", "2", "--changes", str(scenario.rounds)], None))
+    stages = json.loads(run_pinned([*command, "--stages"], None))
+    return reload_samples(changes, stages)
+
+
+def reload_samples(changes: dict[str, Any], stages: dict[str, dict[str, float]]) -> list[Sample]:
+    """The figures in what bench/reload.py printed; what was measured once is in each sample."""
+    victim = changes["victim_us"]
+    once = {
+        "pause_ms": max(victim[what]["worst"] for what in ("one_file", "all_files")) / 1000,
+        "quiet_pause_ms": victim["quiet"]["worst"] / 1000,
+    }
+    for what, name in (("one file", "one_object_s"), ("all files", "all_objects_s")):
+        once[name] = sum(ms for stage, ms in stages[what].items() if stage != "read") / 1000
+    pairs = zip(changes["one_file"]["served"], changes["all_files"]["served"], strict=True)
+    return [{"one_file_s": one, "all_files_s": every, **once} for one, every in pairs]
+
+
 MEASURES: dict[str, Callable[[Scenario, Variant, Running, Path, Placement], Sample]] = {
     "calls": measure_calls,
     "bulk": measure_bulk,
     "latency": measure_latency,
     "fairness": measure_fairness,
     "memory": measure_memory,
+}
+# What brings up pygw itself, in its own way, and has samples for all rounds at once.
+MEASURES_ALONE: dict[str, Callable[[Scenario, Placement], list[Sample]]] = {
+    "reload": measure_reload,
+    "workers": lambda scenario, placement: measure_workers(scenario.rounds, scenario.seconds),
 }
 
 

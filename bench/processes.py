@@ -23,6 +23,10 @@ class BenchError(Exception):
     """Something that the benchmark needs is not there, does not start or gives a wrong answer."""
 
 
+class NotMeasurableError(BenchError):
+    """This machine cannot show it; nothing has failed."""
+
+
 def say(text: str) -> None:
     """Progress, on standard error: standard output is for the tables."""
     print(text, file=sys.stderr, flush=True)
@@ -152,7 +156,7 @@ def run_pinned(command: Sequence[str], cpus: frozenset[int] | None, timeout: flo
     """Runs a program to its end and returns what it printed."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, preexec_fn=pinned(cpus), check=False
+            command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, preexec_fn=pinned(cpus), check=False
         )
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"no end after {timeout} s: {' '.join(command)}") from error

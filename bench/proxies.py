@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import glob
 import re
 import resource
@@ -13,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.holder import new_certificate
 from bench.processes import BUILD, ROOT, BenchError, Placement, Running, free_port, pinned, say, start_program
 from bench.rules import PLAIN, Rules, envoy_routes, haproxy_map, nginx_map, pygw_files
 
@@ -38,6 +40,7 @@ class Variant:
     rules: Rules = PLAIN
     access_log: bool = False
     workers: int = 1
+    tls: bool = False
 
     @property
     def label(self) -> str:
@@ -47,6 +50,8 @@ class Variant:
             parts.append(f"{self.rules.count:,} rules")
         if self.access_log:
             parts.append("access log")
+        if self.tls:
+            parts.append("TLS")
         if self.workers > 1:
             parts.append(f"{self.workers} workers")
         return ", ".join(parts)
@@ -134,20 +139,25 @@ def _fill(template: str, folder: Path, **values: object) -> str:
     return str(path)
 
 
-def write_pygw_files(folder: Path, rules: Rules, changed: str = "") -> None:
+def write_pygw_files(folder: Path, rules: Rules, *, tls: bool) -> None:
     """The folder that pygw serves, one file for each route."""
     files = folder / "config"
     files.mkdir(exist_ok=True)
-    (files / "gateway.yaml").write_text((PEERS / "pygw.yaml").read_text())
-    for name, text in pygw_files(rules, changed):
-        (files / name).write_text(text)
+    text = (PEERS / ("pygw-tls.yaml" if tls else "pygw.yaml")).read_text()
+    if tls:
+        for name, octets in zip(("CERTIFICATE", "KEY"), new_certificate(), strict=True):
+            text = text.replace(f"@{name}@", base64.b64encode(octets).decode())
+    (files / "gateway.yaml").write_text(text)
+    for name, route in pygw_files(rules):
+        (files / name).write_text(route)
 
 
 def _pygw(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
-    write_pygw_files(folder, variant.rules)
+    write_pygw_files(folder, variant.rules, tls=variant.tls)
     return [
         sys.executable, "-m", "pygw", "run", "-f", str(folder / "config"), "--bind", "127.0.0.1",
-        "--port-map", f"80={port}", "--workers", str(variant.workers), "--admin", f"127.0.0.1:{admin}",
+        "--port-map", f"{443 if variant.tls else 80}={port}", "--workers", str(variant.workers),
+        "--admin", f"127.0.0.1:{admin}",
         "--drain-delay", "0", "--drain-timeout", "1",
         "--access-log", str(folder / "access.log") if variant.access_log else "off",
         "--resolve", f"default/backend:50051=127.0.0.1:{backend}",

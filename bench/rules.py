@@ -32,39 +32,32 @@ class Rules:
 PLAIN = Rules()
 
 
-def pygw_files(rules: Rules, changed: str = "") -> Iterator[tuple[str, str]]:
-    """Name and text of one file for each GRPCRoute. With `changed`, each rule sets a header of that value."""
+def pygw_files(rules: Rules) -> Iterator[tuple[str, str]]:
+    """Name and text of one file for each GRPCRoute."""
     for first in range(0, rules.count, RULES_PER_ROUTE):
-        yield f"route-{first:05}.yaml", pygw_route(rules, first, changed)
+        yield f"route-{first:05}.yaml", _pygw_route(rules, first)
 
 
-def pygw_route(rules: Rules, first: int, changed: str = "", only_when: str = "") -> str:
-    """The GRPCRoute that begins with rule `first`. With `only_when`, its rules ask for the header x-only-when too."""
+def _pygw_route(rules: Rules, first: int) -> str:
+    """The GRPCRoute that begins with rule `first`."""
     lines = [
         "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\n"
         f"metadata: {{name: route-{first}, namespace: default}}\nspec:\n"
         f"  parentRefs: [{{name: bench}}]\n  hostnames: [{HOST}]\n  rules:\n"
     ]
     for number in range(first, min(first + RULES_PER_ROUTE, rules.count)):
-        lines.append(f"  - matches:\n    - {_pygw_match(rules, number, only_when)}\n")
+        lines.append(f"  - matches:\n    - {_pygw_match(rules, number)}\n")
         lines.append("    backendRefs: [{name: backend, port: 50051}]\n")
-        if changed:
-            lines.append(
-                "    filters: [{type: RequestHeaderModifier, requestHeaderModifier: "
-                f"{{set: [{{name: x-changed, value: '{changed}'}}]}}}}]\n"
-            )
     return "".join(lines)
 
 
-def _pygw_match(rules: Rules, number: int, only_when: str) -> str:
+def _pygw_match(rules: Rules, number: int) -> str:
     kind = "RegularExpression" if rules.kind == "regex" else "Exact"
     service = f"bench[.]S{number}" if rules.kind == "regex" else rules.path(number)[1:].partition("/")[0]
     headers = [
         f"{{type: {kind}, name: {name}, value: '{value}'}}"
         for name, value in rules.fields(number)
     ]
-    if only_when:
-        headers.append(f"{{name: x-only-when, value: '{only_when}'}}")
     method = "Call" if rules.kind != "regex" else "C.*"
     return (
         f"{{method: {{type: {kind}, service: '{service}', method: '{method}'}}"

@@ -35,13 +35,13 @@ class Scenario:
 
     name: str
     title: str
-    kind: str  # calls, bulk, fairness, memory, reload, workers
+    kind: str  # calls, bulk, latency, fairness, memory, reload, workers
     load: Load = Load()
     proxies: tuple[str | Variant, ...] = PROXIES
     rounds: int = 3
     seconds: float = 0.6
     is_quick: bool = False  # in `make bench` too
-    wants: str = ""  # of a memory or reload scenario: what is held, what is changed
+    wants: str = ""  # of a memory scenario: what is held
 
     def variants(self) -> tuple[Variant, ...]:
         """Who runs it."""
@@ -104,6 +104,14 @@ SCENARIOS: tuple[Scenario, ...] = (
              ("pygw", *HTTP_PROXIES), rounds=1, is_quick=True, wants="idle"),
     Scenario("open-streams", "10,000 open streams on 100 connections", "memory", Load(100, 100),
              ("pygw", *HTTP_PROXIES), rounds=1, is_quick=True, wants="open"),
+    Scenario("idle-connections-tls", "1,000 idle connections over TLS", "memory", Load(1_000, 1),
+             (Variant("pygw", tls=True),), rounds=1, is_quick=True, wants="idle"),
+    Scenario("open-streams-tls", "10,000 open streams on 100 connections over TLS", "memory", Load(100, 100),
+             (Variant("pygw", tls=True),), rounds=1, is_quick=True, wants="open"),
+    Scenario("workers", "16 B unary on 400 connections, 10,000 calls a second for each worker, one worker and two",
+             "workers", proxies=("pygw",), seconds=2, is_quick=True),
+    Scenario("reload", "10,000 rules in 625 files, changed while calls go on", "reload", proxies=("pygw",), rounds=5,
+             is_quick=True),
 )
 
 

@@ -512,6 +512,8 @@ int main(int argc, char **argv) {
     for (int i = 0; i < connections; i++)
         all[i] = start(epoll);
     if (rate > 0)
+        began = now_us(); /* no call is due before all connections are open */
+    if (rate > 0)
         watch(epoll, EPOLL_CTL_ADD, timer, EPOLLIN | EPOLLET, &timer);
     if (hold)
         watch(epoll, EPOLL_CTL_ADD, 0, EPOLLIN, &hold);
@@ -537,7 +539,7 @@ int main(int argc, char **argv) {
                 watch(epoll, EPOLL_CTL_MOD, c->fd, blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, c);
             }
         }
-        if (hold && !told && all_held()) {
+        if (hold && !told && (*hold == 'o' || done == (size_t)connections) && all_held()) {
             told = 1;
             puts("ready");
             fflush(stdout);

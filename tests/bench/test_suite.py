@@ -12,10 +12,11 @@ import yaml
 
 from bench.__main__ import chosen_scenarios, parse_arguments
 from bench.caller import request_message
-from bench.measure import parse_h2load
-from bench.processes import BenchError
+from bench.measure import parse_h2load, reload_samples
+from bench.processes import BenchError, NotMeasurableError
 from bench.rules import Rules, envoy_routes, haproxy_map, nginx_map, pygw_files
 from bench.scenarios import SCENARIOS
+from bench.workers import measure_workers
 
 ROOT = Path(__file__).parents[2]
 H2LOAD = """
@@ -60,11 +61,6 @@ def test_rules_are_valid_yaml_of_at_most_16_a_route(kind: str) -> None:
     assert len(yaml.safe_load(envoy_routes(Rules(kind, 40)))) == 40
 
 
-def test_a_changed_table_differs_in_every_rule() -> None:
-    [(_, text)] = pygw_files(Rules("exact", 3), changed="2")
-    assert all("filters" in rule for rule in yaml.safe_load(text)["spec"]["rules"])
-
-
 def test_rules_in_maps_have_their_host_method_and_header() -> None:
     assert nginx_map(Rules("exact", 2)).split() == [
         '"bench.example.com|/bench.S0/Call|r0"', "backend;", '"bench.example.com|/bench.S1/Call|r1"', "backend;",
@@ -90,6 +86,29 @@ def test_unusable_arguments(options: list[str], capsys: pytest.CaptureFixture[st
         parse_arguments(options)
     assert ended.value.code == 2
     assert options[0] in capsys.readouterr().err
+
+
+def test_figures_of_a_change_of_configuration() -> None:
+    changes = {
+        "one_file": {"served": [0.2, 0.3]}, "all_files": {"served": [2.0, 3.0]},
+        "victim_us": {"quiet": {"worst": 900}, "one_file": {"worst": 4000}, "all_files": {"worst": 7000}},
+    }
+    stages = {
+        "one file": {"read": 100.0, "resolve": 10.0, "compile": 20.0, "open": 5.0},
+        "all files": {"read": 900.0, "resolve": 200.0, "compile": 100.0, "open": 50.0},
+    }
+    first, second = reload_samples(changes, stages)
+    assert first == {
+        "one_file_s": 0.2, "all_files_s": 2.0, "one_object_s": 0.035, "all_objects_s": 0.35, "pause_ms": 7.0,
+        "quiet_pause_ms": 0.9,
+    }
+    assert second == first | {"one_file_s": 0.3, "all_files_s": 3.0}
+
+
+def test_two_workers_need_four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2})
+    with pytest.raises(NotMeasurableError, match="needs 4 cores, this machine has 3"):
+        measure_workers(1, 0.1)
 
 
 @pytest.mark.slow
