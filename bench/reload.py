@@ -223,6 +223,7 @@ def measure(
         for connection in asking:
             connection.close()
         result["victim_us"] = {what: _latencies(samples, spans) for what, spans in windows.items()}
+        result["worker_pause_ms"] = _worker_pauses(Path(name) / "pygw.log")
         return result
 
 
@@ -269,6 +270,12 @@ def _latencies(samples: list[tuple[float, int]], spans: list[tuple[float, float]
         "calls": len(inside), "p50": inside[len(inside) // 2], "p99": inside[len(inside) * 99 // 100],
         "worst": inside[-1],
     }  # fmt: skip
+
+
+def _worker_pauses(log: Path) -> list[float]:
+    """For how long each published configuration kept a worker's calls waiting at most, as the log tells."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [line["worker_pause_ms"] for line in lines if "worker_pause_ms" in line]
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

@@ -9,6 +9,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from .field cimport Field
 from .http_match cimport HttpMatcher
+from .image_check cimport ImageProof
 from .image_layout cimport (
     EDIT_ADD, EDIT_REMOVE, EDIT_SET, SECTION_LISTENERS, SECTION_MIRRORS, BackendRefRecord, EditOperation, EditRecord,
     HeaderTupleRecord, HeaderValuesRecord, ImageHeader, ListenerRecord, ListRef, MethodRecord, MirrorRecord,
@@ -47,11 +48,9 @@ cdef struct Question:            # a request on its way through match()
 
 cdef class RouteTable:
     cdef:
-        object owner             # what keeps `base` alive (bytes or an mmap)
+        ImageProof owner         # what keeps `base` alive
         const uint8_t* base
-        Py_ssize_t length
         # private from here on
-        Py_buffer buffer         # of `owner`
         const ImageHeader* header
         readonly RegexSet regexes
         dict sites               # (address, port) -> index
@@ -84,7 +83,7 @@ cdef class RouteTable:
         return self.header.sections[SECTION_MIRRORS].count
 
     # private from here on
-    cdef int open(self, object image) except -1
+    cdef int open(self, ImageProof proof) except -1
     cdef int open_regexes(self, RouteTable previous, Py_ssize_t regex_cache) except -1
     cdef uint32_t match_grpc(
         self, Question* question, const Request* request, Py_ssize_t method, uint32_t scope

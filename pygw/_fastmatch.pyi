@@ -10,12 +10,17 @@ class RouteTable:
     def __init__(
         self, image: object, previous: RouteTable | None = None, phase: int = 0, regex_cache: int = 4096
     ) -> None:
-        """Open an image (any object with the buffer protocol; it must not change).
+        """Open an image: any object with the buffer protocol, which must not change, or its ImageProof.
 
         Picker states of `previous` live on where a rule's backends and weights are the same, as do its compiled
         regexes and its cache of decisions (`regex_cache` counts for the first table only); new picker states start
         `phase` picks on, counted round their period and 1,024 at most, so that workers do not move in step. Raises
         ValueError for what is not an image.
+        """
+    def inherit(self, rules: int) -> bool:
+        """Take over the picker states of so many rules more; True when nothing of `previous` is needed any more.
+
+        A rule that is picked before its turn takes over its own: the calls never wait for this.
         """
     def site(self, address: str, port: int) -> int:
         """Which set of listeners answers at a local IP address and a listener's own port; -1: none.

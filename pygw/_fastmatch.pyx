@@ -5,13 +5,11 @@
 # method alone, and at last matches without either. The first place that holds a match decides; within it
 # the number of headers, then age, name and place (the number of the MatchRecord) do.
 
-cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from .http_match cimport open_http_matcher
-from .image_check cimport check_image
+from .image_check cimport ImageProof
 from .image_index cimport (
     Walk, hash_method, hash_octets, hash_pair, mix, span_is, walk_next, walk_start,
 )
@@ -25,36 +23,26 @@ from .weighted_picker cimport open_picker
 from .local_address import canonical_address
 
 
-# Not for the cycle collector: nothing here refers back, and its tp_clear would drop `buffer` without releasing it.
-@cython.no_gc
+cdef enum:
+    WHOLE = 0x7fffffff           # records: more than any image has
+
+
 cdef class RouteTable:
 
     def __cinit__(self, image, RouteTable previous=None, phase=0, regex_cache=4096):
-        self.open(image)
+        self.open(image if isinstance(image, ImageProof) else ImageProof(image))
         self.values = open_values(self.owner, self.base)
         self.open_regexes(previous, regex_cache)
         self.http = open_http_matcher(self.owner, self.base, self.regexes, self.values)
-        self.picker = open_picker(self.owner, self.base, phase)
-        if previous is not None:
-            self.picker.inherit(previous.picker)
+        self.picker = open_picker(self.owner, self.base, phase, None if previous is None else previous.picker)
 
-    def __dealloc__(self):
-        if self.base != NULL:
-            PyBuffer_Release(&self.buffer)
-
-    cdef int open(self, object image) except -1:
-        cdef const char* reason
+    cdef int open(self, ImageProof proof) except -1:
         cdef const SiteRecord* site
         cdef uint32_t i
-        PyObject_GetBuffer(image, &self.buffer, PyBUF_SIMPLE)
-        self.base = <const uint8_t*>self.buffer.buf
-        self.length = self.buffer.len
-        self.owner = image
-        if <size_t>self.base & 7:
-            raise ValueError("not a usable route image: not aligned to 8 octets")
-        reason = check_image(self.base, self.length)
-        if reason != NULL:
-            raise ValueError(f"not a usable route image: {reason.decode()}")
+        while not proof.is_done:
+            proof.step(WHOLE)
+        self.owner = proof
+        self.base = proof.base()
         self.header = <const ImageHeader*>self.base
         self.sites = {}
         site = <const SiteRecord*>records(self, SECTION_SITES)
@@ -62,6 +50,9 @@ cdef class RouteTable:
             self.sites[(text(self, site[i].address), site[i].port)] = i
             self.has_own_addresses |= site[i].address.length > 0
         return 0
+
+    def inherit(self, uint32_t rules):
+        return self.picker.inherit(rules)
 
     cdef int open_regexes(self, RouteTable previous, Py_ssize_t regex_cache) except -1:
         cdef const RegexRecord* regex = <const RegexRecord*>records(self, SECTION_REGEXES)

@@ -4,14 +4,102 @@
 # clear error, never a read outside. So every length is checked with 64-bit arithmetic before it is used, and
 # the matcher needs no checks of its own. Proved are memory safety and that look-ups end, not that routes are right.
 
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from .image_layout cimport *
 
-cdef struct Proof:
-    const uint8_t* base
-    const ImageHeader* header
+cdef enum:
+    PHASE_TABLES = SECTION_COUNT
+    PHASE_SITES = SECTION_COUNT + TABLE_COUNT
+    PHASE_GROUPS = PHASE_SITES + 1
+    PHASE_HOSTS = PHASE_SITES + 2
+    PHASE_END = PHASE_SITES + 3
+
+
+# Not for the cycle collector: nothing here refers back, and its tp_clear would drop `image` without releasing it.
+@cython.no_gc
+cdef class ImageProof:
+
+    def __cinit__(self, image):
+        cdef const char* reason
+        PyObject_GetBuffer(image, &self.buffer, PyBUF_SIMPLE)
+        self.image = image
+        self.proof.base = <const uint8_t*>self.buffer.buf
+        self.proof.header = <const ImageHeader*>self.buffer.buf
+        if <size_t>self.proof.base & 7:
+            raise ValueError("not a usable route image: not aligned to 8 octets")
+        reason = check_header(&self.proof, self.buffer.len)
+        if reason != NULL:
+            raise ValueError(f"not a usable route image: {reason.decode()}")
+
+    def __dealloc__(self):
+        if self.image is not None:
+            PyBuffer_Release(&self.buffer)
+
+    def step(self, uint32_t records):
+        cdef const char* reason
+        reason = check_some(&self.proof, records)
+        if reason != NULL:
+            raise ValueError(f"not a usable route image: {reason.decode()}")
+        self.is_done = self.proof.phase == PHASE_END
+        return self.is_done
+
+    cdef const uint8_t* base(self) noexcept:
+        return self.proof.base
+
+
+# NULL, or what is wrong with the next so many records. They are proven in an order in which each may rely on the ones
+# before: scopes only when every site, group and host is known to have one.
+cdef const char* check_some(Proof* proof, uint32_t budget) noexcept:
+    cdef const char* reason
+    cdef uint32_t count, end
+    while proof.phase < PHASE_END:
+        count = phase_count(proof)
+        end = count if count - proof.place <= budget else proof.place + budget
+        budget -= end - proof.place
+        while proof.place < end:
+            reason = check_one(proof, proof.place)
+            if reason != NULL:
+                return reason
+            proof.place += 1
+        if proof.place < count:
+            return NULL
+        if PHASE_TABLES <= proof.phase < PHASE_SITES and proof.free_slots == 0:
+            return "a hash table is full"
+        proof.phase += 1
+        proof.place = 0
+        if PHASE_TABLES <= proof.phase < PHASE_SITES:
+            proof.free_slots = 0
+            if not is_table(proof, proof.header.tables[proof.phase - PHASE_TABLES]):
+                return "a hash table lies outside"
+    return NULL
+
+
+cdef uint32_t phase_count(const Proof* proof) noexcept:
+    if proof.phase < PHASE_TABLES:
+        return proof.header.sections[proof.phase].count
+    if proof.phase < PHASE_SITES:
+        return proof.header.tables[proof.phase - PHASE_TABLES].count
+    if proof.phase == PHASE_SITES:
+        return proof.header.sections[<int>SECTION_SITES].count
+    if proof.phase == PHASE_GROUPS:
+        return proof.header.sections[<int>SECTION_GROUPS].count
+    return proof.header.sections[<int>SECTION_HOSTS].count
+
+
+cdef const char* check_one(Proof* proof, uint32_t i) noexcept:
+    if proof.phase < PHASE_TABLES:
+        if not check_record(proof, proof.phase, i):
+            return "a record points outside"
+    elif proof.phase < PHASE_SITES:
+        if not check_slot(proof, proof.phase - PHASE_TABLES, i):
+            return "a hash table points outside"
+    elif not check_scope(proof, i):
+        return "a hostname leads outside"
+    return NULL
 
 
 cdef inline bint has_span(const Proof* proof, Span span) noexcept:
@@ -34,28 +122,11 @@ cdef inline const uint8_t* record_at(const Proof* proof, int section, uint32_t i
     return proof.base + proof.header.sections[section].offset + <uint64_t>index * record_size(section)
 
 
-cdef const char* check_image(const uint8_t* base, Py_ssize_t length) noexcept:
-    cdef Proof proof
-    cdef const char* reason
-    cdef int section
-    cdef uint32_t i
-    if length < <Py_ssize_t>sizeof(ImageHeader):
-        return "shorter than its header"
-    proof.base = base
-    proof.header = <const ImageHeader*>base
-    reason = check_header(&proof, length)
-    if reason != NULL:
-        return reason
-    for section in range(SECTION_COUNT):
-        for i in range(proof.header.sections[section].count):
-            if not check_record(&proof, section, i):
-                return "a record points outside"
-    return check_tables(&proof)
-
-
 cdef const char* check_header(const Proof* proof, Py_ssize_t length) noexcept:
     cdef const ImageHeader* header = proof.header
     cdef int section
+    if length < <Py_ssize_t>sizeof(ImageHeader):
+        return "shorter than its header"
     if memcmp(header.magic, b"pygw\r\n\x1a\n", 8) != 0:
         return "no image of pygw"
     if header.version != IMAGE_VERSION or header.layout != layout_mark():
@@ -248,45 +319,30 @@ cdef bint check_ref(const Proof* proof, const BackendRefRecord* ref) noexcept:
     )
 
 
-cdef const char* check_tables(const Proof* proof) noexcept:
-    cdef const Slot* slots
-    cdef ListRef table
-    cdef uint32_t i, records
-    cdef uint32_t free_slots
-    cdef int number
-    for number in range(TABLE_COUNT):
-        table = proof.header.tables[number]
-        if table.count == 0 or table.count & (table.count - 1) or not has_list(proof, SECTION_SLOTS, table):
-            return "a hash table lies outside"
-        slots = <const Slot*>record_at(proof, SECTION_SLOTS, table.first)
-        records = proof.header.sections[table_section(number)].count
-        free_slots = 0
-        for i in range(table.count):
-            if slots[i].entry > records:
-                return "a hash table points outside"
-            free_slots += slots[i].entry == 0
-        if free_slots == 0:
-            return "a hash table is full"
-    return check_scopes(proof)
+cdef bint is_table(const Proof* proof, ListRef table) noexcept:
+    return table.count != 0 and not table.count & (table.count - 1) and has_list(proof, SECTION_SLOTS, table)
+
+
+cdef bint check_slot(Proof* proof, int table, uint32_t i) noexcept:
+    cdef const Slot* slot = <const Slot*>record_at(proof, SECTION_SLOTS, proof.header.tables[table].first) + i
+    proof.free_slots += slot.entry == 0
+    return slot.entry <= proof.header.sections[table_section(table)].count
 
 
 # What a hostname leads to: a group in the scopes of sites, a bucket in those of groups.
-cdef const char* check_scopes(const Proof* proof) noexcept:
-    cdef const HostRecord* host = <const HostRecord*>record_at(proof, SECTION_HOSTS, 0)
+cdef bint check_scope(const Proof* proof, uint32_t i) noexcept:
+    cdef const HostRecord* host
     cdef const ScopeRecord* scope
-    cdef const SiteRecord* site = <const SiteRecord*>record_at(proof, SECTION_SITES, 0)
-    cdef const GroupRecord* group = <const GroupRecord*>record_at(proof, SECTION_GROUPS, 0)
-    cdef uint32_t i
-    for i in range(proof.header.sections[SECTION_SITES].count):
-        scope = <const ScopeRecord*>record_at(proof, SECTION_SCOPES, site[i].scope)
-        if not scope.is_site or not has_or_none(proof, SECTION_GROUPS, scope.any_host):
-            return "a hostname leads outside"
-    for i in range(proof.header.sections[SECTION_GROUPS].count):
-        scope = <const ScopeRecord*>record_at(proof, SECTION_SCOPES, group[i].scope)
-        if scope.is_site or not has_or_none(proof, SECTION_BUCKETS, scope.any_host):
-            return "a hostname leads outside"
-    for i in range(proof.header.sections[SECTION_HOSTS].count):
-        scope = <const ScopeRecord*>record_at(proof, SECTION_SCOPES, host[i].scope)
-        if not has(proof, SECTION_GROUPS if scope.is_site else SECTION_BUCKETS, host[i].value):
-            return "a hostname leads outside"
-    return NULL
+    if proof.phase == PHASE_SITES:
+        scope = scope_at(proof, (<const SiteRecord*>record_at(proof, SECTION_SITES, i)).scope)
+        return scope.is_site and has_or_none(proof, SECTION_GROUPS, scope.any_host)
+    if proof.phase == PHASE_GROUPS:
+        scope = scope_at(proof, (<const GroupRecord*>record_at(proof, SECTION_GROUPS, i)).scope)
+        return not scope.is_site and has_or_none(proof, SECTION_BUCKETS, scope.any_host)
+    host = <const HostRecord*>record_at(proof, SECTION_HOSTS, i)
+    scope = scope_at(proof, host.scope)
+    return has(proof, SECTION_GROUPS if scope.is_site else SECTION_BUCKETS, host.value)
+
+
+cdef inline const ScopeRecord* scope_at(const Proof* proof, uint32_t scope) noexcept:
+    return <const ScopeRecord*>record_at(proof, SECTION_SCOPES, scope)

@@ -8,7 +8,7 @@ What it says over its channels (pygw/channel.py):
   to control   start {options, restarts, was_ready, version, kept} + admin and probe sockets [+ kept memfd];
                worker {worker, pid, restarts} + a new channel to that worker; bound {sites, failures};
                reload; draining
-  from control bind {sites}; ready; keep {version} + memfd; snapshot {version, backends} + image; fatal {message};
+  from control bind {sites}; ready; keep {version} + memfd; snapshot {version, tls} + image, backends; fatal {message};
                drain
   to a worker  start {worker, options}; snapshot, as control left it, so that a replacement serves at once whatever
                the control process does; control + a new channel to the control process;
@@ -92,7 +92,7 @@ class Launcher:
     version: int = 0  # of the configuration last published
     _admin_sockets: dict[str, socket.socket] = field(default_factory=dict)
     _kept: int | None = None  # a memfd that control processes hand on to their successors
-    _snapshot: tuple[Message, int] | None = None  # what the workers serve, with the image's memfd
+    _snapshot: tuple[Message, list[int]] | None = None  # what the workers serve, with its memfds
     _bind_failures: list[list[Any]] = field(default_factory=list)
     _signalled_at: float | None = None
     _has_terminal: bool = False
@@ -131,8 +131,7 @@ class Launcher:
                 sock.close()
             if self._kept is not None:
                 os.close(self._kept)
-            if self._snapshot is not None:
-                os.close(self._snapshot[1])
+            self._forget_snapshot()
             # The loop's handlers go with it; a late signal must not change the exit code.
             signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1))
         return self._exit_code
@@ -208,8 +207,7 @@ class Launcher:
         else:
             child.send({"type": "start", "worker": child.worker, "options": self.options.to_json()})
             if self._snapshot is not None:
-                message, image = self._snapshot
-                child.send(message, [image])
+                child.send(*self._snapshot)
             self._listen(child, list(self.sockets))
             self._connect(child)
 
@@ -323,9 +321,9 @@ class Launcher:
                     os.close(self._kept)
                 self._kept, self.version = fds.pop(0), message["version"]
             case "snapshot" if child is self.control and fds:
-                if self._snapshot is not None:
-                    os.close(self._snapshot[1])
-                self._snapshot = (message, fds.pop(0))
+                self._forget_snapshot()
+                self._snapshot = (message, fds.copy())
+                fds.clear()  # they are ours now
             case "ready" if child is self.control:
                 self._on_ready()
             case "drain" if child is self.control:
@@ -335,6 +333,11 @@ class Launcher:
                 self._end(1)
             case unknown:
                 log.error("unknown message", extra={"child": child.name, "message_type": unknown})
+
+    def _forget_snapshot(self) -> None:
+        for fd in self._snapshot[1] if self._snapshot is not None else ():
+            os.close(fd)
+        self._snapshot = None
 
     def _on_ready(self) -> None:
         if not self.is_ready:

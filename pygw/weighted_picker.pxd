@@ -14,17 +14,21 @@ cdef class WeightedPicker:
         int64_t* weights         # by BackendRefRecord: what it has gained and not yet paid
         uint8_t* started         # by rule: whether its state has been put at `phase`
         uint32_t phase
+        WeightedPicker previous  # whose states are not all taken over; None: they are, or there is none
+        uint32_t inherited       # rules whose states are taken over, if `previous` had any
 
     # The place in rule.refs whose turn it is; -1: all weights are 0.
     cdef int pick(self, const RuleRecord* rule) noexcept
-    # Takes over the states of rules that are the same in a former image, with equal backends and weights.
-    cdef int inherit(self, WeightedPicker previous) except -1
+    # Takes over the states of so many rules more from `previous`; True: that was all, and `previous` is let go.
+    cdef bint inherit(self, uint32_t rules) noexcept
 
     cdef const BackendRefRecord* refs(self, const RuleRecord* rule) noexcept
     cdef int turn(self, const RuleRecord* rule) noexcept
     cdef void start(self, const RuleRecord* rule) noexcept
+    cdef bint take_over(self, const RuleRecord* rule) noexcept
     cdef const RuleRecord* same_rule(self, const RuleRecord* rule, WeightedPicker other) noexcept
     cdef bint same_backends(self, const RuleRecord* mine, WeightedPicker other, const RuleRecord* rule) noexcept
 
-# For a proven image; new states start `phase` picks on.
-cdef WeightedPicker open_picker(object owner, const uint8_t* base, uint32_t phase)
+# For a proven image. A rule that is the same in the image of `previous`, with equal backends and weights, goes on from
+# its state there, others start `phase` picks on. Until inherit() has come to its end, `previous` and its image stay.
+cdef WeightedPicker open_picker(object owner, const uint8_t* base, uint32_t phase, WeightedPicker previous)

@@ -13,7 +13,7 @@ cdef enum:
     LONGEST_PHASE = 1024         # picks that a state is moved on at its first use, at most
 
 
-cdef WeightedPicker open_picker(object owner, const uint8_t* base, uint32_t phase):
+cdef WeightedPicker open_picker(object owner, const uint8_t* base, uint32_t phase, WeightedPicker previous):
     cdef WeightedPicker picker = WeightedPicker.__new__(WeightedPicker)
     picker.header = <const ImageHeader*>base
     picker.base = base
@@ -23,6 +23,9 @@ cdef WeightedPicker open_picker(object owner, const uint8_t* base, uint32_t phas
     if picker.weights == NULL or picker.started == NULL:
         raise MemoryError()
     picker.owner = owner
+    picker.previous = previous
+    if previous is not None:
+        previous.inherit(0xffffffff)  # no chains
     return picker
 
 
@@ -67,6 +70,8 @@ cdef class WeightedPicker:
         cdef uint64_t divisor = 0
         cdef uint64_t period = LONGEST_PHASE
         cdef uint32_t i, _
+        if self.previous is not None and self.take_over(rule):
+            return
         self.started[rule.picker] = True
         for i in range(rule.refs.count):
             total += ref[i].weight
@@ -76,22 +81,36 @@ cdef class WeightedPicker:
         for _ in range(self.phase % <uint32_t>period):
             self.turn(rule)
 
-    cdef int inherit(self, WeightedPicker previous) except -1:
+    cdef bint take_over(self, const RuleRecord* rule) noexcept:
+        cdef const RuleRecord* old
+        if rule.refs.count < 2:
+            return False         # it has no choice, and its state never moves
+        old = self.previous.same_rule(rule, self)
+        if old == NULL or not self.previous.started[old.picker]:
+            return False
+        self.started[rule.picker] = True
+        memcpy(
+            self.weights + rule.refs.first, self.previous.weights + old.refs.first,
+            rule.refs.count * sizeof(int64_t),
+        )
+        return True
+
+    cdef bint inherit(self, uint32_t rules) noexcept:
         cdef const RuleRecord* rule = (
             <const RuleRecord*>(self.base + self.header.sections[<int>SECTION_RULES].offset)
         )
-        cdef const RuleRecord* old
-        cdef uint32_t i
-        for i in range(self.header.sections[<int>SECTION_RULES].count):
-            old = previous.same_rule(&rule[i], self)
-            if old != NULL and previous.started[old.picker]:
-                self.started[i] = True
-                memcpy(
-                    self.weights + rule[i].refs.first,
-                    previous.weights + old.refs.first,
-                    rule[i].refs.count * sizeof(int64_t),
-                )
-        return 0
+        cdef uint32_t count = self.header.sections[<int>SECTION_RULES].count
+        if self.previous is None:
+            return True
+        while self.inherited < count and rules > 0:
+            if not self.started[self.inherited]:
+                self.take_over(&rule[self.inherited])
+            self.inherited += 1
+            rules -= 1
+        if self.inherited < count:
+            return False
+        self.previous = None
+        return True
 
     # The rule of this image with the route, name (or place), backends and weights of a rule of another one, or NULL.
     cdef const RuleRecord* same_rule(self, const RuleRecord* rule, WeightedPicker other) noexcept:

@@ -8,19 +8,22 @@ longer than its launcher. Without a control process it goes on serving what it h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import mmap
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import uvloop
 
 from pygw import logs
+from pygw.backend_list import Backends, backends_of, read_backends
 from pygw.channel import Channel, ChannelError, Message, check_sealed
 from pygw.child import inherited_channel, join_launcher
 from pygw.errors import PygwError
@@ -36,9 +39,6 @@ GOAWAY_GAP = 1.0  # seconds between the two GOAWAYs of a drain: a round trip (RF
 DRAIN_POLL = 0.02  # seconds between two looks whether all client connections have ended
 ACCEPT_RETRY = 1.0  # seconds; where accepting has stopped, it is tried again though no client has left
 
-Backends = list[tuple[str, list[tuple[str, int]]]]
-
-
 class RelayLike(Protocol):
     """What a worker needs of pygw.proxy.relay.Relay."""
 
@@ -46,7 +46,9 @@ class RelayLike(Protocol):
     def open_calls(self) -> int: ...
     @property
     def open_connections(self) -> int: ...
-    def apply(self, version: int, image: object, backends: Backends, tls: TlsSnapshot | None) -> None: ...
+    def steps_to(
+        self, version: int, image: object, chunks: Iterable[Backends], tls: TlsSnapshot | None
+    ) -> Iterator[None]: ...
     def update_endpoints(self, backends: Backends) -> None: ...
     def protocol_factory(self, address: str, port: int) -> Callable[[], asyncio.BaseProtocol]: ...
     def watch_accepting(self, on_accepting: Callable[[bool], None]) -> None: ...
@@ -77,6 +79,7 @@ class Worker:
     _waiting: dict[int, tuple[str, int, socket.socket]] = field(default_factory=dict)
     _version: int = 0
     _accepts: bool = True
+    _changing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one change at a time, in the order of messages
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     # ===== from the launcher =====
@@ -97,10 +100,7 @@ class Worker:
                 for number in message["numbers"]:
                     self._unlisten(number)
             case "snapshot":
-                try:
-                    self._apply(message, fds[0])
-                except (ValueError, OSError, ChannelError) as error:  # the control process will send a better one
-                    log.error("cannot apply the configuration", extra={"reason": str(error)})
+                self._change(message, fds, None)
             case "reopen":
                 self._reopen()
             case "drain":
@@ -190,7 +190,11 @@ class Worker:
             self.control.close()
         channel = Channel(sock, self._on_control_message, lambda: self._on_control_end(channel), self.loop)
         self.control = channel
-        channel.send({"type": "hello", "version": self._version})
+        self._in_background(self._greet(channel))
+
+    async def _greet(self, channel: Channel) -> None:
+        async with self._changing:  # it must hear of what the launcher left
+            self._answer(channel, {"type": "hello", "version": self._version})
 
     def _on_control_end(self, channel: Channel) -> None:
         if channel is not self.control:
@@ -200,36 +204,75 @@ class Worker:
 
     def _on_control_message(self, message: Message, fds: list[int]) -> None:
         answer: Message = {"type": "ack", "sequence": message["sequence"], "error": None}
-        try:
-            match message["type"]:
-                case "snapshot":
-                    answer["version"] = message["version"]
-                    self._apply(message, fds[0])
-                case "endpoints":
-                    answer["version"] = message["version"]
-                    self.relay.update_endpoints(_backends(message))
-                case "metrics":
-                    answer.update(metrics=self._metrics())
-                case "endpoint_states":
-                    answer.update(states=self.relay.endpoint_states())
-                case unknown:
-                    answer["error"] = f"unknown message {unknown}"
-        except (ValueError, OSError, ChannelError) as error:
-            log.error("cannot apply what the control process said", extra={"reason": str(error)})
-            answer["error"] = str(error)
+        match message["type"]:
+            case "snapshot" | "endpoints":
+                self._change(message, fds, self.control)
+                return
+            case "metrics":
+                answer.update(metrics=self._metrics())
+            case "endpoint_states":
+                answer.update(states=self.relay.endpoint_states())
+            case unknown:
+                answer["error"] = f"unknown message {unknown}"
         if self.control is not None:
             self.control.send(answer)
 
-    def _apply(self, message: Message, fd: int) -> None:
-        check_sealed(fd)
+    def _change(self, message: Message, fds: list[int], asker: Channel | None) -> None:
+        """Change what is served, when the changes before have been made, and tell the asker."""
+        try:
+            steps = self._steps_to(message, fds) if message["type"] == "snapshot" else self._update(message)
+        except (ValueError, OSError, ChannelError) as error:  # no descriptors, or none that can be used
+            steps = _failing(error)
+        self._in_background(self._make_change(message, steps, asker))
+
+    async def _make_change(self, message: Message, steps: Iterator[None], asker: Channel | None) -> None:
+        error: str | None = None
+        longest = 0.0
+        async with self._changing:
+            try:
+                while True:
+                    begun = time.perf_counter()
+                    is_over = next(steps, self) is self
+                    longest = max(longest, time.perf_counter() - begun)
+                    if is_over:
+                        break
+                    await asyncio.sleep(0)  # calls go on
+            except Exception as fault:  # whatever it is: the worker serves on, and says so
+                expected = isinstance(fault, ValueError | OSError | ChannelError)
+                log.error("cannot apply what it is told", exc_info=not expected, extra={"reason": str(fault)})
+                error = str(fault) or type(fault).__name__
+            answer = {
+                "type": "ack", "sequence": message.get("sequence"), "version": message["version"], "error": error,
+                "pause": longest,
+            }  # fmt: skip
+            if asker is not None:
+                self._answer(asker, answer)
+
+    def _answer(self, channel: Channel, message: Message) -> None:
+        with contextlib.suppress(ChannelError):  # its end is being told, or there is another control process
+            channel.send(message)
+
+    def _steps_to(self, message: Message, fds: list[int]) -> Iterator[None]:
+        """Take in the file descriptors now, the rest step by step."""
+        image_fd, backends_fd = fds
+        check_sealed(image_fd)
         # Private, though nobody writes: kernels before 6.7 refuse shared mappings of write-sealed files. The pages
         # are shared all the same, between all workers.
-        image = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
-        tls = TlsSnapshot.from_json(message["tls"]) if message.get("tls") else None
-        self.relay.apply(message["version"], image, _backends(message), tls)
-        self._version = message["version"]
-        self._listen_to_waiting()
-        log.debug("configuration applied", extra={"version": self._version})
+        image = mmap.mmap(image_fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        chunks = read_backends(backends_fd)
+
+        def steps() -> Iterator[None]:
+            tls = TlsSnapshot.from_json(message["tls"]) if message["tls"] else None
+            yield from self.relay.steps_to(message["version"], image, chunks, tls)
+            self._version = message["version"]
+            self._listen_to_waiting()
+            log.debug("configuration applied", extra={"version": self._version})
+
+        return steps()
+
+    def _update(self, message: Message) -> Iterator[None]:
+        self.relay.update_endpoints(backends_of(message["backends"]))
+        yield from ()
 
     def _metrics(self) -> dict[str, Any]:
         metrics = self.relay.metrics()
@@ -327,8 +370,9 @@ async def serve(sock: socket.socket, make_worker: Callable[[asyncio.AbstractEven
     return 0
 
 
-def _backends(message: Message) -> Backends:
-    return [(key, [(host, port) for host, port in endpoints]) for key, endpoints in message["backends"]]
+def _failing(error: Exception) -> Iterator[None]:
+    yield
+    raise error
 
 
 def _open_access_log(path: str) -> LineWriter | None:

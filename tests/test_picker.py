@@ -119,6 +119,29 @@ def test_states_live_on_where_rules_moved_in_the_image():
     assert sequence(new, 13, rule=2) == whole[3:]
 
 
+def test_states_move_in_steps_and_a_pick_takes_its_own_before_them():
+    whole = sequence(table(5, 2, 1), 16)
+    old = table(5, 2, 1, index=3)
+    assert sequence(old, 3) == whole[:3]
+    new = table(5, 2, 1, index=3, before=3, previous=old)
+    assert not new.inherit(2)
+    assert sequence(old, 1) == whole[3:4]  # a call of the old table, in between
+    assert sequence(new, 2, rule=3) == whole[4:6]
+    assert new.inherit(2)
+    assert new.inherit(1)
+    assert sequence(new, 10, rule=3) == whole[6:]
+
+
+def test_a_state_that_no_pick_took_moves_with_the_steps():
+    whole = sequence(table(5, 2, 1), 16)
+    old = table(5, 2, 1, index=3)
+    assert sequence(old, 3) == whole[:3]
+    new = table(5, 2, 1, index=3, before=3, previous=old)
+    assert new.inherit(4)
+    assert sequence(old, 2) == whole[3:5]  # too late: the new table has it
+    assert sequence(new, 13, rule=3) == whole[3:]
+
+
 def test_states_live_on_over_several_tables():
     whole = sequence(table(3, 2), 10)
     one = table(3, 2)

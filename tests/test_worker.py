@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pygw.backend_list import write_backends
 from pygw.channel import sealed_memfd
 from pygw.listen_sockets import BACKLOG
 from pygw.model import (
@@ -84,11 +85,19 @@ def test_what_is_no_image_is_refused_and_the_old_one_stays() -> None:
         fd = sealed_memfd("image", b"not an image" * 100)
         open_fd = os.memfd_create("open", os.MFD_ALLOW_SEALING)
         os.write(open_fd, compile_image(config()).octets)
-        for bad, reason in ((fd, ""), (open_fd, "not sealed")):
-            answer = await driver.ask({"type": "snapshot", "version": 2, "backends": []}, [bad])
+        backends = write_backends([])
+        no_backends = sealed_memfd("backends", b"[[1, 2, 3]]")
+        image = sealed_memfd("image", compile_image(config()).octets)
+        refused = [
+            ((fd, backends), ""), ((open_fd, backends), "not sealed"), ((image, open_fd), "not sealed"),
+            ((image, no_backends), ""), ((image,), "")
+        ]  # fmt: skip
+        for bad, reason in refused:
+            answer = await driver.ask({"type": "snapshot", "version": 2, "tls": None}, list(bad))
             assert answer["error"]
             assert reason in answer["error"]
-            os.close(bad)
+        for used in (fd, open_fd, backends, no_backends, image):
+            os.close(used)
         states = (await driver.ask({"type": "endpoint_states"}))["states"]
         assert list(states) == ["default/b0:80"]
         assert (await driver.ask({"type": "nonsense"}))["error"] == "unknown message nonsense"

@@ -18,12 +18,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pygw.backend_list import Endpoints
 from pygw.control.dns import Names
 from pygw.control.problems import Problem
 from pygw.control.resolve import Resolution, ResolveOptions, resolve, with_programmed
 from pygw.control.sites import sites_of
 from pygw.control.topology import Place
-from pygw.control.worker_link import Endpoints, Published, WorkerLink
+from pygw.control.worker_link import Published, WorkerLink
 from pygw.listen_sockets import Site
 from pygw.model import GatewayConfig
 from pygw.run_options import RunOptions
@@ -256,6 +257,7 @@ class Controller:
                 "routes": len(config.routes),
                 "backends": len(config.backends),
                 "problems": len(self.problems),
+                "worker_pause_ms": round(max((link.pause for link in self.links.values()), default=0.0) * 1000, 2),
             },
         )
         await self._bind(config)
@@ -281,8 +283,7 @@ class Controller:
         published = self.published
         if published is None or any(link.refused == published.version for link in self.links.values()):
             return
-        message = {"type": "snapshot", "version": published.version, "backends": published.backends()}
-        self.tell_launcher(message, [published.image_fd])
+        self.tell_launcher(*published.snapshot())
 
     # ===== ports =====
 
@@ -339,9 +340,9 @@ class Controller:
             if endpoints != published.endpoints.get(key):
                 changed[key] = endpoints
         if changed:
-            published.endpoints.update(changed)
+            published.update_endpoints(changed)
             for link in self.links.values():
-                link.endpoints_changed(set(changed))
+                link.endpoints_changed(changed)
             if self._snapshot_timer is None:
                 self._snapshot_timer = asyncio.get_running_loop().call_later(SNAPSHOT_DELAY, self._leave_snapshot)
             log.info("endpoints changed", extra={"backends": sorted(changed)})

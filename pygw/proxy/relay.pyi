@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pygw.settings import Settings
@@ -35,6 +35,13 @@ class Relay:
         backends: Iterable[tuple[str, Addresses]],
         tls: TlsSnapshot | None = None,
     ) -> None: ...
+    def steps_to(
+        self,
+        version: int,
+        image: object,
+        chunks: Iterable[Iterable[tuple[str, Addresses]]],
+        tls: TlsSnapshot | None = None,
+    ) -> Iterator[None]: ...
     def update_endpoints(self, backends: Iterable[tuple[str, Addresses]]) -> None: ...
     def protocol_factory(self, address: str, port: int) -> Callable[[], Any]: ...
     def watch_accepting(self, on_accepting: Callable[[bool], None]) -> None: ...

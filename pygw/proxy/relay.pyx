@@ -5,6 +5,7 @@
 import logging
 
 from .._fastmatch cimport RouteTable
+from ..image_check cimport ImageProof
 from .backend cimport Backend
 from .call_failure cimport call_failed, call_refused
 from .call_metrics cimport LIMIT_PENDING_TIMEOUT, CallMetrics, relay_counters
@@ -21,6 +22,35 @@ from .access_log cimport AccessLog
 
 logger = logging.getLogger(__name__)
 
+cdef enum:
+    # What one step of a change does before calls go on: some 0.3 ms each.
+    RECORDS_PER_STEP = 32768
+    RULES_PER_STEP = 4096
+    BACKENDS_PER_STEP = 128
+
+
+# The next Snapshot in the making.
+cdef class Change:
+    cdef:
+        object tls                   # TlsSites; None: all is cleartext
+        dict backends                # as Relay.backends
+        dict lists                   # by client certificate: the Backends in the order of the image
+
+    cdef int begin(self, tls, previous) except -1:
+        self.tls = None if tls is None else TlsSites(tls, previous)
+        self.backends = {}
+        self.lists = {None: []}
+        if tls is not None:
+            for certificate in tls.client_certificates:
+                self.lists.setdefault(certificate, [])
+        return 0
+
+    # The lists by listener; None where no Gateway has a client certificate.
+    cdef list by_listener(self):
+        if len(self.lists) == 1:
+            return None
+        return [self.lists[certificate] for certificate in self.tls.snapshot.client_certificates]
+
 
 cdef class Relay:
     cdef:
@@ -29,6 +59,7 @@ cdef class Relay:
         object loop
         object dialer
         dict endpoints               # (address, port, tls) -> Endpoint
+        list left                    # Endpoints that a Backend has let go of: the next forget_endpoints() looks at them
         dict backends                # key -> {client certificate: Backend}, those of the present snapshot
         object tls                   # TlsSites of the present snapshot; None: all is cleartext
         int worker
@@ -48,62 +79,92 @@ cdef class Relay:
         )
         self.dialer = Dialer(loop, self.context)
         self.endpoints = {}
+        self.left = []
         self.backends = {}
 
     # ===== configuration =====
 
     def apply(self, long version, image, backends, tls=None):
-        """Serve a new image from the next call on; raises ValueError, and keeps the old one, if it is not one.
+        """Serve a new image from the next call on, all at once: see steps_to."""
+        for _ in self.steps_to(version, image, [list(backends)], tls):
+            pass
 
-        `tls` is the TlsSnapshot that belongs to it; None: all is cleartext.
+    def steps_to(self, long version, image, chunks, tls=None):
+        """Serve a new image, in short steps: an iterator that stops where calls may go on in between.
+
+        `chunks` are lists of (backend key, addresses), in the order of the image; `tls` is the TlsSnapshot that belongs
+        to it (None: all is cleartext). Raises ValueError, and keeps the old image, where it is none. Until the
+        iterator has ended, no other change may begin.
         """
-        cdef Snapshot before = self.gate.snapshot
+        cdef Snapshot before
+        cdef RouteTable table
+        cdef ImageProof proof = ImageProof(image)
         cdef bint was_secured = self.tls is not None
-        cdef RouteTable table = RouteTable(
-            image, before.table if before is not None else None, self.worker * 7919,
-            self.context.settings.regex_cache,
+        cdef Change change = Change()
+        while not proof.step(RECORDS_PER_STEP):
+            yield
+        before = self.gate.snapshot
+        table = RouteTable(
+            proof, before.table if before is not None else None, self.worker * 7919, self.context.settings.regex_cache
         )
-        cdef dict before_backends = self.backends
-        cdef list by_listener = None
-        cdef dict secured = None
-        cdef dict variants
-        self.tls = None if tls is None else TlsSites(tls, self.tls)
-        self.backends = {}
-        backends = list(backends)
-        lists = {None: self.choose_backends(backends, before_backends, None)}
-        if tls is not None:
-            for certificate in tls.client_certificates:
-                if certificate not in lists:
-                    lists[certificate] = self.choose_backends(backends, before_backends, certificate)
-            if len(lists) > 1:
-                by_listener = [lists[certificate] for certificate in tls.client_certificates]
-            secured = {table.site(address, port): self.tls.site(address, port) for address, port in tls.sites}
-        self.gate.snapshot = Snapshot(version, table, lists[None], table.mirror_count(), by_listener, secured)
-        self.gate.generation += 1
-        for key, variants in before_backends.items():
-            for certificate, backend in variants.items():
-                if self.backends.get(key, {}).get(certificate) is not backend:
-                    backend.update([])
-        self.forget_endpoints()
+        before = None            # it goes with its last call, not with us
+        change.begin(tls, self.tls)
+        yield
+        for chunk in chunks:
+            self.add_backends(change, chunk)
+            yield
+        gone = self.swap(change, version, table)
+        yield
+        for chunk in [gone[i:i + BACKENDS_PER_STEP] for i in range(0, len(gone), BACKENDS_PER_STEP)]:
+            for backend in chunk:
+                self.update_backend(backend, [])
+            self.forget_endpoints()
+            yield
+        while not table.inherit(RULES_PER_STEP):
+            yield
         if was_secured or self.tls is not None:
             for connection in list(self.gate.connections):
                 connection.reconsider()
 
-    def choose_backends(self, backends, dict before, certificate):
-        """The Backends in the order of the image as Gateways with this client certificate reach them."""
-        chosen = []
-        for key, addresses in backends:
-            tls = None if self.tls is None else self.tls.upstream(key, certificate)
-            shown = None if tls is None else certificate     # in cleartext, none is shown
-            variants = self.backends.setdefault(key, {})
-            backend = variants.get(shown)
-            if backend is None:
-                backend = before.get(key, {}).get(shown) or Backend(self.context, key)
-                variants[shown] = backend
-                backend.tls = tls
-                self.set_endpoints(backend, addresses)
-            chosen.append(backend)
-        return chosen
+    cdef int add_backends(self, Change change, chunk) except -1:
+        # The Backends of a chunk, as Gateways with each of the client certificates reach them.
+        for certificate, chosen in change.lists.items():
+            for key, addresses in chunk:
+                tls = None if change.tls is None else change.tls.upstream(key, certificate)
+                shown = None if tls is None else certificate     # in cleartext, none is shown
+                variants = change.backends.setdefault(key, {})
+                backend = variants.get(shown)
+                if backend is None:
+                    backend = self.backends.get(key, {}).get(shown) or Backend(self.context, key)
+                    variants[shown] = backend
+                    backend.tls = tls
+                    self.set_endpoints(backend, addresses)
+                chosen.append(backend)
+        self.forget_endpoints()
+        return 0
+
+    # From now on calls begin on the new snapshot. Gives the Backends that it does not know any more.
+    cdef list swap(self, Change change, long version, RouteTable table):
+        cdef dict before = self.backends
+        cdef dict secured = None
+        cdef dict variants
+        cdef list gone = []
+        if change.tls is not None:
+            secured = {
+                table.site(address, port): change.tls.site(address, port) for address, port in change.tls.snapshot.sites
+            }
+        self.gate.snapshot = Snapshot(
+            version, table, change.lists[None], table.mirror_count(), change.by_listener(), secured
+        )
+        self.gate.generation += 1
+        self.tls = change.tls
+        self.backends = change.backends
+        for key, variants in before.items():
+            kept = self.backends.get(key)
+            for certificate, backend in variants.items():
+                if kept is None or kept.get(certificate) is not backend:
+                    gone.append(backend)
+        return gone
 
     def update_endpoints(self, backends):
         """New endpoints of some backends of the present image; names that it has not are ignored."""
@@ -112,8 +173,8 @@ cdef class Relay:
                 self.set_endpoints(backend, addresses)
         self.forget_endpoints()
 
-    def set_endpoints(self, Backend backend, addresses):
-        """Give a backend its endpoints, keeping those that exist and so their connections."""
+    cdef int set_endpoints(self, Backend backend, addresses) except -1:
+        # Those that exist are kept, and so their connections.
         cdef list chosen = []
         for host, port in addresses:
             key = (host, port, backend.tls)
@@ -122,12 +183,23 @@ cdef class Relay:
                 endpoint = self.endpoints[key] = Endpoint(self.context, host, port, self.dialer, backend.tls)
             chosen.append(endpoint)
         if chosen != backend.endpoints:
-            backend.update(chosen)
+            self.update_backend(backend, chosen)
+        return 0
 
-    def forget_endpoints(self):
-        """Drop what no backend lists; calls on it finish, for they hold it."""
-        for key in [key for key, endpoint in self.endpoints.items() if endpoint.users == 0]:
-            del self.endpoints[key]
+    cdef int update_backend(self, Backend backend, list endpoints) except -1:
+        self.left += backend.endpoints
+        backend.update(endpoints)
+        return 0
+
+    cdef int forget_endpoints(self) except -1:
+        # Drop what no backend lists any more; calls on it finish, for they hold it.
+        cdef Endpoint endpoint
+        for endpoint in self.left:
+            key = (endpoint.host, endpoint.port, endpoint.tls)
+            if endpoint.users == 0 and self.endpoints.get(key) is endpoint:
+                del self.endpoints[key]
+        self.left.clear()
+        return 0
 
     @property
     def version(self):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pygw.backend_list import read_backends
 from pygw.channel import Channel, channel_pair
 from pygw.control import controller as controller_module
 from pygw.control.cluster_state import ClusterState
@@ -78,6 +79,12 @@ class FakeSource:
         return replace(problem, file="f.yaml", line=7)
 
 
+def backends_in(fd: int) -> list[list[Any]]:
+    """The backends of a snapshot, as a message would show them."""
+    rows = [row for chunk in read_backends(fd) for row in chunk]
+    return [[key, [[host, port] for host, port in endpoints]] for key, endpoints in rows]
+
+
 class FakeWorker:
     """The worker's end of a channel."""
 
@@ -96,6 +103,7 @@ class FakeWorker:
         self.messages.append(message)
         if fds:
             self.images.append(os.pread(fds[0], 1000, 0))
+            message["backends"] = backends_in(fds[1])
         self.arrived.set()
         if not self.is_silent:
             self.answer(message)
@@ -103,6 +111,7 @@ class FakeWorker:
     def answer(self, message: dict[str, Any]) -> None:
         self.channel.send({
             "type": "ack", "sequence": message["sequence"], "error": self.error, "version": message.get("version"),
+            "pause": 0.002,
         })  # fmt: skip
 
     async def wait(self, count: int) -> list[dict[str, Any]]:
@@ -155,7 +164,9 @@ class World:
 
     def tell(self, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
         self.told.append(message)
-        self.images += [os.pread(fd, 1000, 0) for fd in fds]
+        if fds:
+            self.images.append(os.pread(fds[0], 1000, 0))
+            message["backends"] = backends_in(fds[1])
         self.telling.set()
         if message["type"] == "bind":
             failed = {(failure[0], failure[1]) for failure in self.bind_failures}
@@ -277,11 +288,11 @@ def test_the_launcher_gets_a_copy_of_what_is_served(monkeypatch: pytest.MonkeyPa
         world.answers["greeter.default"] = Answer(("10.0.0.1",), 30.0)
         worker = world.add_worker(0)
         copy = await world.until_told("snapshot")
-        assert (copy["version"], copy["backends"]) == (1, [("default/greeter:50051", (("10.0.0.1", 50051),))])
+        assert (copy["version"], copy["backends"]) == (1, [["default/greeter:50051", [["10.0.0.1", 50051]]]])
         world.answers["greeter.default"] = Answer(("10.0.0.2",), 30.0)
         world.expired.set()
         copy = await world.until_told("snapshot", 2)
-        assert (copy["version"], copy["backends"]) == (1, [("default/greeter:50051", (("10.0.0.2", 50051),))])
+        assert (copy["version"], copy["backends"]) == (1, [["default/greeter:50051", [["10.0.0.2", 50051]]]])
         assert world.images == [b"image 1", b"image 1"]
         worker.error = "not an image"
         world.source.objects.append(route("r2"))

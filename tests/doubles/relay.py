@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from pygw import child, worker
+from pygw.backend_list import Backends
 from pygw.child import inherited_channel
 from pygw.settings import Settings
 
@@ -52,12 +53,16 @@ class FakeRelay:
     def open_connections(self) -> int:
         return len(self.connections)
 
-    def apply(self, version: int, image: Any, backends: worker.Backends, tls: object = None) -> None:
+    def steps_to(
+        self, version: int, image: Any, chunks: Iterable[Backends], tls: object = None
+    ) -> Iterator[None]:
         if len(image) < 4:
             raise ValueError("not an image")
-        self.version, self.image, self.backends = version, image, dict(backends)
+        yield
+        backends = {key: addresses for chunk in chunks for key, addresses in chunk}
+        self.version, self.image, self.backends = version, image, backends
 
-    def update_endpoints(self, backends: worker.Backends) -> None:
+    def update_endpoints(self, backends: Backends) -> None:
         self.backends.update(backends)
 
     def protocol_factory(self, address: str, port: int) -> Callable[[], asyncio.BaseProtocol]:

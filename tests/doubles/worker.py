@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pygw.backend_list import write_backends
 from pygw.channel import Channel, channel_pair, sealed_memfd
 from pygw.child import spawn
 from pygw.listen_sockets import BACKLOG
@@ -78,12 +79,15 @@ class Driver:
     async def publish(self, config: GatewayConfig, version: int = 1, port: int = 9) -> dict[str, Any]:
         """Hand a configuration to the worker; all its endpoints are 127.0.0.1:`port`."""
         image = compile_image(config)
-        fd = sealed_memfd("image", image.octets)
+        fds = [
+            sealed_memfd("image", image.octets),
+            write_backends((key, (("127.0.0.1", 9),)) for key in image.backend_keys),
+        ]
         try:
-            backends = [[key, [["127.0.0.1", port]]] for key in image.backend_keys]
-            return await self.ask({"type": "snapshot", "version": version, "backends": backends}, [fd])
+            return await self.ask({"type": "snapshot", "version": version, "tls": None}, fds)
         finally:
-            os.close(fd)
+            for fd in fds:
+                os.close(fd)
 
     def listen(self) -> int:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)

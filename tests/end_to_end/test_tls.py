@@ -5,6 +5,8 @@ What needs no process is in tests/proxy/test_tls_relay.py.
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import ssl
 import threading
@@ -230,6 +232,17 @@ def refused(call: grpc.UnaryUnaryMultiCallable[bytes, bytes]) -> bool:
     except grpc.RpcError as error:
         return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
     return False
+
+
+def test_a_replaced_worker_speaks_tls_too(serve: Serve, authority: Authority) -> None:
+    """It is told by the launcher what to serve, and a private key must not make it serve the port in cleartext."""
+    secret = authority.issue(HOST).secret("server")
+    started = serve(gateway(https()), secret, workers=1)
+    assert outcome(started, authority) == "backend"
+    (victim,) = started.worker_pids()
+    os.kill(victim, signal.SIGKILL)
+    started.eventually(lambda: started.worker_pids() not in ([], [victim]), "replaced")
+    started.eventually(lambda: outcome(started, authority) == "backend", "TLS again")
 
 
 def test_drain_over_tls(serve: Serve, authority: Authority) -> None:
