@@ -32,10 +32,10 @@ def creation_time(item: Object) -> str:
     timestamp = item["metadata"].get("creationTimestamp")
     try:
         moment = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(timestamp)
-    except (TypeError, ValueError):
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment
+    except (TypeError, ValueError, OverflowError):  # the last: in UTC it is before the year 1 or after 9999
         return ""
-    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def by_age(item: Object) -> tuple[bool, str, str]:

@@ -1,6 +1,8 @@
 """ClusterState: single objects come and go, and the counter of their kind tells."""
 
-from pygw.control.cluster_state import ClusterState
+import pytest
+
+from pygw.control.cluster_state import ClusterState, creation_time
 
 
 def service(name, port=80):
@@ -52,3 +54,18 @@ def test_takes_whole_kinds():
     state = ClusterState({"Service": {("default", "a"): service("a")}})
     assert state.kinds() == ["Service"]
     assert state.generation("Service") == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "created"),
+    [
+        ("2026-01-02T03:04:05+02:00", "2026-01-02T01:04:05Z"),
+        ("0999-01-02T03:04:05Z", "0999-01-02T03:04:05Z"),  # as a text it is before those of later years
+        ("0001-01-01T00:00:00+10:00", ""),  # a date-time to the schema, but in UTC it has no year
+        ("9999-12-31T23:59:59-10:00", ""),
+        ("yesterday", ""),
+        (None, ""),
+    ],
+)
+def test_creation_time_is_in_utc_or_unknown(written, created):
+    assert creation_time({"metadata": {"creationTimestamp": written}}) == created
