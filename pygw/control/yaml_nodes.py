@@ -27,6 +27,8 @@ MAX_NODES = 500_000  # nodes of one document, aliases expanded: 20,000 route rul
 MAX_DOCUMENTS = 50_000  # documents of one text
 
 _DOCUMENT_START = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # where libyaml counts a new line
+_ODD_BREAK = re.compile("\r(?!\n)|[\x85\u2028\u2029]")  # ... and editors, and split_documents(), do not
 _CONTENT = re.compile(r"^[ \t\r]*+[^ \t\r\n#]", re.MULTILINE)  # a line that is more than blanks and a comment
 _NO_DIRECTIVE = re.compile(r"^(?:[ \t\r]++[^ \t\r\n#]|[^ \t\r\n#%])", re.MULTILINE)  # ... and that is none of %YAML
 
@@ -59,11 +61,29 @@ class Document:
 
     value: Any
     node: yaml.Node
+    lines: _Lines
     repeated_keys: list[tuple[Path, int, int]] = field(default_factory=list)  # path, its line, the line of the first
 
     def line_of(self, path: Path) -> int:
         """The line, from 0, of the field at a path, or of the nearest field above it that is written."""
-        return _line_of(self.node, path)
+        return self.lines.shown(_line_of(self.node, path))
+
+
+class _Lines:
+    """From libyaml's lines to those that "\\n" ends: to it a lone CR and U+0085, U+2028, U+2029 end one too."""
+
+    __slots__ = ("_shown",)
+
+    def __init__(self, text: str) -> None:
+        self._shown: list[int] | None = None  # None: they are the same
+        if _ODD_BREAK.search(text):
+            self._shown = [0]
+            for found in _BREAK.finditer(text):
+                self._shown.append(self._shown[-1] + found[0].endswith("\n"))
+
+    def shown(self, line: int) -> int:
+        """The line, from 0, as editors show it; the last one for what is behind the end."""
+        return line if self._shown is None else self._shown[min(line, len(self._shown) - 1)]
 
 
 def split_documents(text: str) -> Iterator[tuple[int, str]]:
@@ -90,19 +110,21 @@ def split_documents(text: str) -> Iterator[tuple[int, str]]:
 
 def parse(text: str) -> list[Document]:
     """All documents of a text (one, unless `...` parts them). Raises YamlError."""
+    lines = _Lines(text)
     try:
         loader = _NodeLoader(text)
         documents = []
         while loader.check_node():
             node = loader.get_node()
             if node is not None:
-                documents.append(_Builder().build(node))
+                documents.append(_Builder().build(node, lines))
         return documents
+    except YamlError as fault:
+        raise YamlError(fault.message, lines.shown(fault.line)) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        lines = text.split("\n")
-        line = min(mark.line, len(lines) - 1) if mark else 0  # to libyaml the end, and U+2028, are lines of their own
-        raise YamlError(_readable(error, lines[line]), line) from None
+        line = min(lines.shown(mark.line), text.count("\n")) if mark else 0  # to libyaml the end is a line of its own
+        raise YamlError(_readable(error, text.split("\n")[line]), line) from None
     except yaml.reader.ReaderError as error:
         before = text.encode("utf-8", "replace")[: error.position]
         raise YamlError(f"{error.reason} (character {error.character!r})", before.count(b"\n")) from None
@@ -154,10 +176,10 @@ class _Builder:
         self._left = MAX_NODES
         self._repeated: list[yaml.Node] = []  # mappings with a key twice
 
-    def build(self, node: yaml.Node) -> Document:
-        document = Document(self._value(node), node)
-        if self._repeated:
-            document.repeated_keys = list(_repeated_keys(node, self._repeated))
+    def build(self, node: yaml.Node, lines: _Lines) -> Document:
+        document = Document(self._value(node), node, lines)
+        for path, line, first in _repeated_keys(node, self._repeated) if self._repeated else ():
+            document.repeated_keys.append((path, lines.shown(line), lines.shown(first)))
         return document
 
     def _value(self, node: yaml.Node) -> Any:

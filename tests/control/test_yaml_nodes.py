@@ -197,3 +197,16 @@ def test_any_text_gives_documents_or_yaml_errors(text):
                 document.line_of(("a", 0, "b"))
     except YamlError as error:
         assert error.message  # noqa: PT017  (nothing else may be raised)
+
+
+@pytest.mark.parametrize("odd", ["\r", "\x85", "\u2028", "\u2029"])
+def test_lines_are_those_of_editors_whatever_else_libyaml_counts(odd):
+    text = f"a: 'x{odd}y'\r\nb: 'x{odd}{odd}y'\nc: {{d: 1}}\n"
+    document = parse(text)[0]
+    assert [document.line_of((key,)) for key in "abc"] == [0, 1, 2]
+    repeated = parse(f"# x{odd}#\n" + text + "a: 1\n")[0].repeated_keys
+    assert repeated == [(("a",), 4, 1)]
+    for wrong in (f"# x{odd}#\na: .inf\n", f"# x{odd}#\na: [\n", f"# x{odd}#\na: ]\n", f"# x{odd}#\na: {{b: !!map c}}"):
+        with pytest.raises(YamlError) as caught:
+            parse(wrong)
+        assert 1 <= caught.value.line <= wrong.count("\n")
