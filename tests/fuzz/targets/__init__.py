@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Protocol, cast
 
-NAMES = ("frames", "hpack", "fields", "documents")
+NAMES = ("frames", "hpack", "fields", "connection", "documents")
 
 
 class Target(Protocol):
