@@ -11,7 +11,7 @@ STAMPS  := build/make
 SOURCES := setup.py $(shell find pygw -name '*.pyx' -o -name '*.pxd')
 PYTEST  := $(PY) -m pytest
 
-.PHONY: help demo build test test-full lint tools atheris fuzz sanitize conformance bench bench-full bench-micro \
+.PHONY: help demo build test test-full lint tools atheris fuzz sanitize conformance bench bench-full bench-gate bench-micro \
     wheel clean
 
 help:  ## this list
@@ -51,6 +51,9 @@ bench: build  ## pygw beside other gateways: the table of the numbers to reach, 
 
 bench-full: build  ## all scenarios, in 10 to 12 minutes; BENCH="--only NAME" for options
 	$(PY) -m bench --full $(BENCH)
+
+bench-gate: build  ## instructions of each operation against the merge base (BASE=COMMIT): fails where one costs 2 % more
+	$(PY) -m bench.gate $(if $(BASE),--base $(BASE))
 
 bench-micro: build  ## one operation of one compiled module each (pytest-benchmark)
 	$(PYTEST) bench/micro
