@@ -61,12 +61,22 @@ class Targets:
     overrides: Overrides
     allow_external_names: bool
     policies: Policies = field(default_factory=Policies)
+    _found: dict[tuple[str, str, str, str, str, str, int], Target] = field(default_factory=dict, compare=False)
 
     def find(self, route_kind: str, route_namespace: str, reference: dict[str, Any]) -> Target:
         """The target of one backendRef (or of a mirror's) of a route; never raises."""
         group, kind = reference.get("group") or "", reference.get("kind") or "Service"
         namespace = reference.get("namespace") or route_namespace
         name, port = reference.get("name", ""), reference.get("port") or 0
+        key = (route_kind, route_namespace, group, kind, namespace, name, port)
+        found = self._found.get(key)  # thousands of rules refer to a few Services
+        if found is None:
+            found = self._found[key] = self._judge(*key)
+        return found
+
+    def _judge(
+        self, route_kind: str, route_namespace: str, group: str, kind: str, namespace: str, name: str, port: int
+    ) -> Target:
         if group or kind != "Service":
             what = f"{group}/{kind}" if group else kind
             return Target(namespace, name, port, "InvalidKind", f"{what} {name} is not a Service")
