@@ -62,7 +62,7 @@ def test_a_change_costs_what_it_touches(tmp_path: Path, counts: Counts) -> None:
         assert len(previous.config.routes["GRPCRoute/default/route-0"].rules) == RULES_PER_FILE
         return counts.taken()
 
-    # The Gateway, a Service and an EndpointSlice each, the victim's route; rules by the hundred refer to three Services.
+    # The Gateway, a Service and an EndpointSlice each, the victim's route; hundreds of rules, three Services.
     documents = FILES + 2 * SERVICES + 2
     assert cycle() == {"parsed": documents, "compiled": FILES + 1, "judged": SERVICES, "backends": SERVICES}
     assert cycle() == {}
