@@ -84,6 +84,11 @@ class AdminServer:
         """Begin to accept."""
         self._server = await asyncio.start_server(self._accept, sock=sock, limit=READ_SIZE)
 
+    def stop_accepting(self) -> None:
+        """Leave new connections to whoever else has the socket."""
+        if self._server is not None:
+            self._server.close()
+
     async def close(self) -> None:
         """Stop, and end all connections."""
         if self._server is not None:

@@ -21,7 +21,6 @@ from pygw.channel import Channel, ChannelError, Message
 from pygw.errors import StartError
 
 CHANNEL_FD = 3
-ALIVE_INTERVAL = 5.0  # seconds between two signs of life
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -63,19 +62,19 @@ def join_launcher(
     on_message: Callable[[Message, list[int]], None],
     on_end: Callable[[], None] | None = None,
 ) -> Channel:
-    """The channel to the launcher, with a sign of life every few seconds; its end is the end of this process.
+    """The channel to the launcher, which answers its pings; its end is the end of this process.
 
     `on_end` may finish something first, but must end the process soon: the launcher kills it after some seconds.
     """
-    loop = asyncio.get_running_loop()
-    channel = Channel(sock, on_message, on_end or _launcher_is_gone, loop)
 
-    def alive() -> None:
-        with contextlib.suppress(ChannelError):
-            channel.send({"type": "alive"})
-            loop.call_later(ALIVE_INTERVAL, alive)
+    def on_any(message: Message, fds: list[int]) -> None:
+        if message["type"] == "ping":
+            with contextlib.suppress(ChannelError):
+                channel.send({"type": "alive"})
+        else:
+            on_message(message, fds)
 
-    alive()
+    channel = Channel(sock, on_any, on_end or _launcher_is_gone, asyncio.get_running_loop())
     return channel
 
 

@@ -5,15 +5,15 @@ container. A worker that dies is replaced and takes over the listening sockets o
 that dies or hangs is replaced while the workers go on serving.
 
 What it says over its channels (pygw/channel.py):
-  to control   start {options, restarts, was_ready, version, kept} + admin and probe sockets [+ kept memfd];
-               worker {worker, pid, restarts} + a new channel to that worker; bound {sites, failures};
-               reload; draining
+  to control   start {options, restarts, was_ready, version, stale_since, takes_over, kept} + admin and probe sockets
+               [+ kept memfd]; admin {sockets} + more of these; worker {worker, pid, restarts} + a new channel to that
+               worker; bound {sites, failures}; reload; draining {is_handed_over}
   from control bind {sites}; ready; keep {version} + memfd; snapshot {version, tls} + image, backends; fatal {message};
                drain
   to a worker  start {worker, options}; snapshot, as control left it, so that a replacement serves at once whatever
                the control process does; control + a new channel to the control process;
                listen {sockets: [[number, address, port]…]} + sockets; unlisten {numbers}; reopen; drain; abort
-  from both    alive; from a worker also started
+  to both      ping; they answer alive, and say started once they have
 """
 
 from __future__ import annotations
@@ -26,20 +26,25 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from pygw.channel import MAX_FDS, Channel, ChannelError, Message, channel_pair
-from pygw.child import ALIVE_INTERVAL, spawn
+from pygw.child import spawn
 from pygw.errors import PygwError
-from pygw.listen_sockets import BindError, Bound, ListenSockets, Site, bind_admin, show_address
+from pygw.listen_sockets import FATAL_AT_START, BindError, Bound, ListenSockets, Site, bind_admin, show_address
 from pygw.run_options import RunOptions
+from pygw.settings import Settings
+from pygw.stand_in import StandIn, Standing
+from pygw.takeover import Handover, Offer, Predecessor, enter
 
 log = logging.getLogger(__name__)
 
-HANG_INTERVALS = 6  # intervals of ALIVE_INTERVAL without a sign of life: the process hangs and is killed
-START_INTERVALS = 12  # the same until it has started, which a slow disk may make long
+PING_INTERVAL = 1.0  # seconds between two pings of a child; less where hang_timeout is short
+PINGS_TO_HANG = 4  # that a child must leave unanswered at least to count as hung
+START_TIMEOUT = 60.0  # seconds for a child to start, which a slow disk may make long
 START_ATTEMPTS = 3  # of a process that never came up, before the whole start is given up
 STABLE_AFTER = 5.0  # seconds that a process must live for its next death not to count as a crash loop
 RESTART_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds, by deaths in a row
@@ -65,7 +70,8 @@ class Child:
     was_up: bool = False  # any process of this name has
     deaths_in_row: int = 0
     restarts: int = 0
-    silent_intervals: int = 0
+    silent_intervals: int = 0  # pings without an answer
+    heard_at: float = 0.0  # Unix time
 
     def send(self, message: Message, fds: Iterable[int] = ()) -> None:
         """Send where the process lives; a death is noticed by its end, not here."""
@@ -90,7 +96,11 @@ class Launcher:
     is_accepting: bool = True
     is_stopping: bool = False
     version: int = 0  # of the configuration last published
+    _settings: Settings = field(init=False)
     _admin_sockets: dict[str, socket.socket] = field(default_factory=dict)
+    _handover: Handover | None = None  # to a successor, where there is a run directory
+    _predecessor: Predecessor | None = None  # until we are ready
+    _stand_in: StandIn = field(init=False)
     _kept: int | None = None  # a memfd that control processes hand on to their successors
     _snapshot: tuple[Message, list[int]] | None = None  # what the workers serve, with its memfds
     _bind_failures: list[list[Any]] = field(default_factory=list)
@@ -101,6 +111,8 @@ class Launcher:
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
+        self._settings = Settings(**self.options.settings)
+        self._stand_in = StandIn(self._standing)
         self.sockets = ListenSockets(self.options.workers)
         self.control = Child("control", self.control_module, None)
         self.workers = [Child(f"worker {n}", self.worker_module, n) for n in range(self.options.workers)]
@@ -115,6 +127,7 @@ class Launcher:
         self._handle_signals()
         _raise_descriptor_limit()
         try:
+            await self._enter_run_directory()
             self._bind_admin()
             for child in [self.control, *self.workers]:
                 self._spawn(child)
@@ -125,7 +138,9 @@ class Launcher:
             log.error(str(error))
             self._exit_code = error.exit_code
         finally:
+            await self._stand_in.stop()
             await self._stop_children()
+            self._leave_run_directory()
             self.sockets.close_all()
             for sock in self._admin_sockets.values():
                 sock.close()
@@ -178,6 +193,8 @@ class Launcher:
             ("probe", "--probe-address", self.options.probe),
         ):
             if address is not None:
+                if self._predecessor is not None and address in self._predecessor.admin:
+                    continue  # its control process answers there until we are ready
                 sock = bind_admin(option, *address)
                 self._admin_sockets[role] = sock
                 host, port = sock.getsockname()[:2]
@@ -199,6 +216,7 @@ class Launcher:
                 self._loop.call_later(RESTART_DELAYS[-1], self._spawn, child)
                 return
         child.spawned_at, child.has_started, child.silent_intervals = self._loop.time(), False, 0
+        child.heard_at = child.heard_at or time.time()
         child.channel = Channel(
             ours, lambda message, fds: self._on_message(child, message, fds), lambda: self._on_channel_end(child)
         )
@@ -218,6 +236,8 @@ class Launcher:
             "restarts": self.control.restarts,
             "was_ready": self.is_ready,
             "version": self.version,
+            "stale_since": self.control.heard_at if self.is_ready else 0.0,
+            "takes_over": self._predecessor is not None,
             "sockets": list(self._admin_sockets),
             "kept": self._kept is not None,
         }
@@ -227,7 +247,7 @@ class Launcher:
         for worker in self.workers:
             self._connect(worker)
         if self.is_draining:
-            self.control.send({"type": "draining"})
+            self.control.send({"type": "draining", "is_handed_over": False})
 
     def _connect(self, worker: Child) -> None:
         """A new channel between a worker and the control process, where both live."""
@@ -294,20 +314,42 @@ class Launcher:
             self._spawn(child)
 
     async def _watch(self) -> None:
-        """Kill what hangs. Counted in intervals of our own, so that a machine that slept is no hang."""
+        """Ping all children, kill what hangs, and answer probes for a control process that does not. Counted in
+        intervals of our own, so that a machine that slept is no hang."""
+        patience = self._settings.hang_timeout
+        interval = min(PING_INTERVAL, patience / PINGS_TO_HANG or PING_INTERVAL)
         while True:
-            await asyncio.sleep(ALIVE_INTERVAL)
+            await asyncio.sleep(interval)
             for child in [self.control, *self.workers]:
                 child.silent_intervals += 1
-                limit = HANG_INTERVALS if child.has_started else START_INTERVALS
-                if child.pid is not None and child.silent_intervals > limit:
+                silence = child.silent_intervals * interval
+                if child.pid is None:
+                    continue
+                if patience and silence > (patience if child.has_started else START_TIMEOUT):
                     log.error("process hangs; it is killed", extra={"child": child.name, "pid": child.pid})
                     _kill(child.pid)
+                elif child.silent_intervals == 1:  # the last one is answered
+                    child.send({"type": "ping"})
+            is_silent = self.control.silent_intervals * interval > self._settings.control_silence
+            await self._stand_in_for_control(is_silent)
+
+    async def _stand_in_for_control(self, is_silent: bool) -> None:
+        if is_silent and self.is_ready and not self._stand_in.is_serving and self._admin_sockets:
+            log.warning("the control process does not answer; answering probes for it")
+            await self._stand_in.start(self._admin_sockets)
+        elif not is_silent and self.control.has_started and self._stand_in.is_serving:
+            log.info("the control process answers again")
+            await self._stand_in.stop()
+
+    def _standing(self) -> Standing:
+        up = [worker.pid is not None and worker.has_started for worker in self.workers]
+        not_ready = "draining" if self.is_draining else "" if any(up) else "no worker lives"
+        return Standing(any(up), not_ready, self.control.restarts, self.control.heard_at)
 
     # ===== messages =====
 
     def _on_message(self, child: Child, message: Message, fds: list[int]) -> None:
-        child.silent_intervals = 0
+        child.silent_intervals, child.heard_at = 0, time.time()
         match message["type"]:
             case "alive":
                 pass
@@ -340,10 +382,69 @@ class Launcher:
         self._snapshot = None
 
     def _on_ready(self) -> None:
-        if not self.is_ready:
+        if not self.is_ready and not self._ended.is_set():
             self.is_ready = True
             ports = sorted({show_address(bound.host, bound.port) for bound in self.sockets})
             log.info("ready", extra={"workers": len(self.workers), "listening": " ".join(ports)})
+            if self._predecessor is not None:
+                self._take_over(self._predecessor)
+
+    # ===== takeover =====
+
+    async def _enter_run_directory(self) -> None:
+        if not self.options.run_dir:
+            return
+        directory, listener, self._predecessor = await enter(self.options.run_dir, self.options.takeover)
+        self._handover = Handover(directory, listener, self._offer, self._on_taken_over)
+        if self._predecessor is None:
+            self._handover.start()
+        else:
+            self.sockets.inherited = self._predecessor.listening
+            extra = {"pid": self._predecessor.pid, "release": self._predecessor.release}
+            log.info("taking over from the running instance", extra=extra)
+
+    def _leave_run_directory(self) -> None:
+        if self._predecessor is not None:
+            self._predecessor.close()
+            self._predecessor = None
+        if self._handover is not None:
+            self._handover.close()
+            self._handover = None
+
+    def _take_over(self, predecessor: Predecessor) -> None:
+        """We serve every port: the predecessor may drain, and its admin addresses are ours."""
+        predecessor.tell_ready()
+        log.info("taken over", extra={"pid": predecessor.pid, "was_gone": predecessor.is_gone})
+        roles = []
+        for role, address in (("admin", self.options.admin), ("probe", self.options.probe)):
+            if address is not None and address in predecessor.admin:
+                self._admin_sockets[role] = predecessor.admin[address].dup()
+                roles.append(role)
+        self.control.send({"type": "admin", "sockets": roles}, [self._admin_sockets[role].fileno() for role in roles])
+        predecessor.close()
+        self._predecessor, self.sockets.inherited = None, []
+        if self._handover is not None:
+            self._handover.start()
+
+    def _offer(self) -> Offer:
+        """All that a successor may want."""
+        for bound in self.sockets:
+            site = [bound.site.address, bound.site.port, bound.site.host, bound.site.local_port]
+            message = {"type": "listening", "site": site, "host": bound.host, "port": bound.port}
+            for start in range(0, len(bound.sockets), FDS_PER_MESSAGE):
+                yield message, [sock.fileno() for sock in bound.sockets[start : start + FDS_PER_MESSAGE]]
+        for sock in self._admin_sockets.values():
+            host, port = sock.getsockname()[:2]
+            yield {"type": "admin", "host": host, "port": port}, [sock.fileno()]
+
+    def _on_taken_over(self, pid: int) -> None:
+        """A successor serves on our sockets: no load balancer needs to notice, so there is no delay."""
+        self._handover = None
+        self.control.send({"type": "draining", "is_handed_over": True})
+        for sock in self._admin_sockets.values():
+            sock.close()
+        self._admin_sockets.clear()
+        self.drain(f"taken over by pid {pid}", delay=0.0)
 
     # ===== listening sockets =====
 
@@ -366,6 +467,11 @@ class Launcher:
             except BindError as error:
                 name = errno.errorcode.get(error.errno or 0, "")
                 self._bind_failures.append([site.address, site.port, name, str(error)])
+        is_fatal = not self.options.kubernetes and any(failure[2] in FATAL_AT_START for failure in self._bind_failures)
+        if is_fatal and self._predecessor is not None:
+            # The control process gives up, and by then we must not have accepted anything.
+            self._report_bound()
+            return
         for bound in fresh:
             log.info("listening", extra={"address": bound.host, "port": bound.port, "listener_port": bound.site.port})
         for worker in self.workers:
@@ -375,30 +481,32 @@ class Launcher:
     def _listen(self, worker: Child, all_bound: list[Bound]) -> None:
         assert worker.worker is not None
         for start in range(0, len(all_bound), FDS_PER_MESSAGE):
-            some = all_bound[start : start + FDS_PER_MESSAGE]
+            some = [bound for bound in all_bound[start : start + FDS_PER_MESSAGE] if worker.worker < len(bound.sockets)]
             worker.send(
                 {"type": "listen", "sockets": [[bound.number, bound.site.address, bound.site.port] for bound in some]},
                 [bound.sockets[worker.worker].fileno() for bound in some],
             )
 
     def _report_bound(self) -> None:
-        sites = [[bound.site.address, bound.site.port, bound.host, bound.port] for bound in self.sockets]
-        self.control.send({"type": "bound", "sites": sites, "failures": self._bind_failures})
+        sites = dict.fromkeys((bound.site.address, bound.site.port, bound.host, bound.port) for bound in self.sockets)
+        self.control.send({"type": "bound", "sites": list(sites), "failures": self._bind_failures})
 
     # ===== the end =====
 
-    def drain(self, cause: str) -> None:
+    def drain(self, cause: str, delay: float | None = None) -> None:
         """Stop gracefully: not ready, still accepting for a while, GOAWAY, calls end, exit 0."""
         if self.is_draining:
             return
-        delay = self.options.drain_delay if self.is_ready else 0.0
+        if delay is None:
+            delay = self.options.drain_delay if self.is_ready else 0.0
         log.info("draining", extra={"cause": cause, "delay": delay, "timeout": self.options.drain_timeout})
         self.is_draining = True
-        self.control.send({"type": "draining"})
+        self.control.send({"type": "draining", "is_handed_over": False})
         self._loop.call_later(delay, self._stop_accepting)
 
     def _stop_accepting(self) -> None:
         self.is_accepting = False
+        self._leave_run_directory()  # who wants to take over now, starts as usual
         # Ours first: a worker that stops accepts what waits in its queue, and nothing may queue after that.
         self.sockets.close_all()
         self._tell_workers({"type": "drain"})

@@ -7,6 +7,9 @@ processes or of what is served.
 SO_REUSEPORT would also let a second instance of the same user join silently and take half of the connections.
 So the first socket of a port is bound without it, which fails where anybody else holds the port, and gets the
 option afterwards; only then the others are bound beside it.
+
+After a takeover (pygw/takeover.py) a port keeps the sockets of the instance before: closing one would reset what
+waits in its queue. Where they are more than our workers, some workers get several.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ ALL_ADDRESSES = "*"  # 0.0.0.0 and [::] where there is IPv6
 BACKLOG = 4096  # connections in one worker's accept queue; the kernel cuts it to net.core.somaxconn
 PORT_ATTEMPTS = 20  # to find a port that is free in both IPv4 and IPv6, where the system chooses it
 
+FATAL_AT_START = ("EADDRINUSE", "EACCES")  # what the user must mend before we serve anything
+
 _NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
 
@@ -38,13 +43,27 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One local address of a site: a listening socket for each worker."""
+    """One local address of a site: a listening socket for each worker, or for the first ones."""
 
     number: int  # names it between launcher and worker
     site: Site
     host: str
     port: int
     sockets: tuple[socket.socket, ...]
+
+
+@dataclass(slots=True)
+class Inherited:
+    """One local address of a site of the instance before us, with its sockets."""
+
+    site: Site
+    host: str
+    port: int
+    sockets: list[socket.socket]
+
+    def close(self) -> None:
+        """Let go of our copies."""
+        _close(self.sockets)
 
 
 class BindError(OSError):
@@ -60,6 +79,7 @@ class ListenSockets:
 
     workers: int
     bound: dict[Site, list[Bound]] = field(default_factory=dict)
+    inherited: list[Inherited] = field(default_factory=list)  # during a takeover
     _last_number: int = 0
 
     def __iter__(self) -> Iterator[Bound]:
@@ -98,27 +118,46 @@ class ListenSockets:
         try:
             for host in hosts:
                 try:
-                    sockets = self._bind_workers(host, port)
+                    sockets = self._inherit(site, host, port) or self._bind_workers(host, port)
                 except OSError as error:
                     if made and host == "::" and error.errno in _NO_IPV6:
                         break
                     raise
                 port = int(sockets[0].getsockname()[1])
-                self._last_number += 1
-                made.append(Bound(self._last_number, site, host, port, tuple(sockets)))
+                for start in range(0, len(sockets), self.workers):
+                    self._last_number += 1
+                    some = tuple(sockets[start : start + self.workers])
+                    made.append(Bound(self._last_number, site, host, port, some))
         except OSError:
             for bound in made:
                 _close(bound.sockets)
             raise
         return made
 
+    def _inherit(self, site: Site, host: str, port: int) -> list[socket.socket]:
+        """Copies of the sockets that the instance before us has there, and more for more workers; none: it has none."""
+        for entry in self.inherited:
+            if entry.host == host and (entry.port == port if port else entry.site == site):
+                sockets = [sock.dup() for sock in entry.sockets]
+                try:
+                    while len(sockets) < self.workers:
+                        sockets.append(bind_socket(host, entry.port, shared=True))
+                        sockets[-1].listen(BACKLOG)
+                except OSError:
+                    _close(sockets)
+                    raise
+                return sockets
+        return []
+
     def _bind_workers(self, host: str, port: int) -> list[socket.socket]:
-        ours = {os.fstat(sock.fileno()).st_ino for bound in self if bound.port == port for sock in bound.sockets}
+        known = [sock for entry in [*self, *self.inherited] if entry.port == port for sock in entry.sockets]
+        ours = {os.fstat(sock.fileno()).st_ino for sock in known}
         if ours and any(inode not in ours for inode in listening_inodes(port)):
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         sockets: list[socket.socket] = []
         try:
-            # Beside sockets of our own (a Gateway's own address beside the shared ones) the first one needs
+            # Beside sockets of our own (a Gateway's own address beside the shared ones; those of the instance before
+            # us) the first one needs
             # SO_REUSEPORT too; the look at /proc above then stands in for the exclusive bind.
             sockets.append(bind_socket(host, port, shared=bool(ours)))
             port = sockets[0].getsockname()[1]

@@ -39,6 +39,8 @@ class RunOptions:
     allow_external_names: bool = False
     node: str = ""  # where we run
     zone: str = ""
+    run_dir: str = ""  # of the control socket; "": none
+    takeover: bool = False  # take the sockets over from the instance that runs there
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -1,4 +1,4 @@
-"""Every limit and timer of the data plane: its name, default, unit, reason and the metric that shows it.
+"""Every limit and timer of the data plane and its processes: name, default, unit, reason and the metric that shows it.
 
 `pygw run --list-settings` prints this table and `--set NAME=VALUE` changes it. Options that are not limits
 (ports, addresses, log formats) live in cli.py. Imports nothing of pygw.
@@ -155,6 +155,14 @@ class Settings:
     regex_cache: int = setting(4096, "entries", "Decisions of regex matches kept in one worker.")
     trusted_proxy_hops: int = setting(
         1, "hops", "How many proxies in front are trusted to have appended to x-forwarded-for.")
+    hang_timeout: float = setting(
+        30.0, "seconds", "A worker or a control process that answers no ping for so long hangs: it is killed and "
+        "replaced alone. Long enough for a machine that swaps; 0: never.",
+        "pygw_worker_restarts_total")
+    control_silence: float = setting(
+        2.0, "seconds", "After so long without a sign of the control process the launcher answers /healthz, /readyz "
+        "and a short /metrics for it: a probe must not restart a gateway whose workers serve.",
+        "pygw_config_stale_since_timestamp_seconds")
     x_forwarded: bool = setting(True, "boolean", "Append x-forwarded-for and x-forwarded-proto.")
 
 

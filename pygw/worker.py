@@ -174,6 +174,7 @@ class Worker:
             self._unlisten(number)
         for number in list(self._listeners):
             await self._listeners.pop(number).close(self.loop)
+        await asyncio.sleep(DRAIN_POLL)  # uvloop tells the relay of what it accepted only in its next turn
         deadline = self.loop.time() + self.goaway_gap
         while self.relay.open_connections and self.loop.time() < deadline:
             await asyncio.sleep(DRAIN_POLL)
@@ -332,7 +333,7 @@ class Listener:
         self.pause()
         with self.sock:
             self.sock.setblocking(False)
-            while True:
+            for _ in range(BACKLOG):  # a successor may listen on the same queue, so that it never ends
                 try:
                     sock, _ = self.sock.accept()
                 except OSError:  # BlockingIOError: the queue is empty
@@ -357,14 +358,13 @@ async def serve(sock: socket.socket, make_worker: Callable[[asyncio.AbstractEven
     """Serve until the launcher says to drain and all is done."""
     worker = make_worker(asyncio.get_running_loop())
 
-    def on_first_message(message: Message, fds: list[int]) -> None:
-        options = RunOptions.from_json(message["options"])
-        logs.set_up(f"worker {message['worker']}", options.log_format, options.log_level)
-        assert worker.launcher is not None
-        worker.launcher.on_message = worker.on_launcher_message
+    def on_message(message: Message, fds: list[int]) -> None:
+        if message["type"] == "start":
+            options = RunOptions.from_json(message["options"])
+            logs.set_up(f"worker {message['worker']}", options.log_format, options.log_level)
         worker.on_launcher_message(message, fds)
 
-    worker.launcher = join_launcher(sock, on_first_message)
+    worker.launcher = join_launcher(sock, on_message)
     await worker.ended.wait()
     await worker.close()
     return 0

@@ -269,7 +269,7 @@ def test_a_new_control_process_with_a_broken_source_leaves_the_workers_alone(con
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["control", "0"])
 def test_what_hangs_is_replaced(config: Path, name: str) -> None:
-    with Run("-f", str(config), environment={"TEST_ALIVE_INTERVAL": "0.2"}).ready() as run:
+    with Run("-f", str(config), "--set", "hang_timeout=1").ready() as run:
         mark = run.mark
         os.kill(run.children()[name], signal.SIGSTOP)
         child = name if name == "control" else f"worker {name}"

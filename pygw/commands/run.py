@@ -24,6 +24,7 @@ EPILOG = """examples:
   kubectl get gateways,grpcroutes,services -A -o yaml | pygw run -f - --port-map 80=18080
   pygw run --kubernetes --context kind-kind --gateway-address 127.0.0.1 --port-map 80=18080
   pygw run --kubernetes --watch-namespace team-a --watch-namespace team-b
+  pygw run -f gateways/ --run-dir /run/pygw --takeover
   PYGW_WORKERS=4 PYGW_PORT_MAP=80=18080,443=18443 pygw run -f gateways/
 
 signals:
@@ -163,6 +164,16 @@ def _add_operations(parser: Parser) -> None:
         help="how long calls may then take to finish; what is left ends with grpc-status 14; default 30",
     )  # fmt: skip
     add(
+        "--run-dir", default="", metavar="DIR",
+        help="serve a control socket in DIR, by which a later instance can take over; made with mode 0700 where it is "
+        "absent; default off",
+    )  # fmt: skip
+    add(
+        "--takeover", action="store_true",
+        help="take the listening sockets over from the instance that runs with the same --run-dir, which then drains; "
+        "where none runs, start as usual",
+    )  # fmt: skip
+    add(
         "--set", action="append", default=[], type=types.setting, metavar="NAME=VALUE", dest="settings",
         help="a limit or timer by name; repeatable",
     )  # fmt: skip
@@ -178,6 +189,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(settings_list(arguments.output or ("table" if sys.stdout.isatty() else "json")))
         return 0
     _check_source(arguments)
+    if arguments.takeover and not arguments.run_dir:
+        raise UsageError("pygw run: --takeover needs --run-dir DIR, the same as of the running instance")
     # Here and not above: --help and --list-settings need none of it.
     from pygw import logs
     from pygw.cpus import usable_cpus
@@ -211,6 +224,8 @@ def run(arguments: argparse.Namespace) -> int:
         allow_external_names=bool(arguments.allow_external_names),
         node=arguments.node,
         zone=arguments.zone,
+        run_dir=arguments.run_dir,
+        takeover=bool(arguments.takeover),
     )
     logs.set_up("launcher", options.log_format, options.log_level)
     has_stdin = "-" in options.paths

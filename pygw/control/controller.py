@@ -26,7 +26,7 @@ from pygw.control.resolve import Resolution, ResolveOptions, resolve, with_progr
 from pygw.control.sites import sites_of
 from pygw.control.topology import Place
 from pygw.control.worker_link import Published, WorkerLink
-from pygw.listen_sockets import Site
+from pygw.listen_sockets import FATAL_AT_START, Site
 from pygw.model import GatewayConfig
 from pygw.run_options import RunOptions
 from pygw.tables import Image, compile_image
@@ -88,6 +88,8 @@ class Controller:
     was_ready: bool = False
     last_success: float = 0.0  # when the source was last read without an error, Unix time
     last_reload_failed: bool = False
+    stale_since: float = 0.0  # since when what is served may be older than the source, Unix time; 0: it is not
+    is_takeover: bool = False  # an instance serves until we do: what is not whole must not follow it
     reloads: int = 0
     on_worker_end: Callable[[WorkerLink], None] = lambda link: None
     on_published: Callable[[int], None] = lambda version: None
@@ -127,7 +129,7 @@ class Controller:
         waiting = [str(number) for number in range(self.options.workers) if not self._serves(number)]
         if waiting:
             return [f"workers without a configuration: {', '.join(waiting)}"]
-        if self._sites is None or (self._sites and not self.bound):
+        if self._sites is None or not self._bind_answered.is_set() or (self._sites and not self.bound):
             return ["no port is bound"]
         return []
 
@@ -158,6 +160,11 @@ class Controller:
         if is_other:
             self.changed()  # the statuses say so
         self._bind_answered.set()
+        if not self.was_ready and not self.options.kubernetes:  # there, statuses say it
+            fatal = [failure[3] for failure in failures if failure[2] in FATAL_AT_START] + self.conflicts
+            if fatal:
+                self.tell_launcher({"type": "fatal", "message": fatal[0]})
+                return
         self._check_ready()
 
     def drain(self) -> None:
@@ -181,7 +188,7 @@ class Controller:
                 await self._cycle()
         except Exception:
             # A fault of ours, not of the configuration: the workers serve on, and it is tried again.
-            self.last_reload_failed = True
+            self._judge_age(has_failed=True)
             if self.published is None and not self.is_restart:
                 log.exception("cannot apply the configuration")
                 message = "cannot start: a fault of pygw's own, see the log above"
@@ -195,13 +202,19 @@ class Controller:
         resolution = await asyncio.to_thread(resolve, loaded.state, self._resolve_options())
         self._report([*loaded.problems, *map(self.source.place, resolution.problems)])
         self.reloads += 1
-        self.last_reload_failed = any(problem.is_error for problem in loaded.problems)
+        errors = [problem for problem in loaded.problems if problem.is_error]
+        if errors:
+            self._judge_age(has_failed=True)
+            if self.is_takeover and self.published is None and not self.options.kubernetes:
+                message = f"the configuration is broken, so the running instance goes on: {errors[0]}"
+                self.tell_launcher({"type": "fatal", "message": message})
+                return
         config = resolution.config
         if self.published is None and not config.listeners and not self.options.kubernetes:
             self._refuse_to_start(loaded.state.objects("Gateway"))
             return
-        if not self.last_reload_failed:
-            self.last_success = self.clock()
+        if not errors:
+            self._judge_age(has_failed=False)
         self.resolution = resolution
         if self.published is None or not _same_tables(self.published.config, config):
             await self._publish(config)
@@ -209,6 +222,14 @@ class Controller:
             self._update_backends(config)
         self._judge_bind_failures()
         self.on_resolved(self.resolution, self.problems)
+
+    def _judge_age(self, has_failed: bool) -> None:
+        """Since when what is served is what the source says, or is not."""
+        self.last_reload_failed = has_failed
+        if not has_failed:
+            self.last_success, self.stale_since = self.clock(), 0.0
+        elif not self.stale_since:
+            self.stale_since = self.clock()
 
     def _refuse_to_start(self, gateways: Mapping[Any, Any]) -> None:
         paths = ", ".join(self.options.paths)
@@ -223,7 +244,7 @@ class Controller:
             )
         if self.is_restart:
             log.error("keeping what the workers serve", extra={"reason": message})
-            self.last_reload_failed = True
+            self._judge_age(has_failed=True)
         else:
             self.tell_launcher({"type": "fatal", "message": message})
 
@@ -286,7 +307,6 @@ class Controller:
 
     async def _bind(self, config: GatewayConfig) -> None:
         port_map = {int(port): local for port, local in self.options.port_map.items()}
-        is_first = self._sites is None
         self._sites, conflicts = sites_of(config.listeners, self.options.bind, port_map)
         for conflict in conflicts:
             if conflict not in self.conflicts:
@@ -295,10 +315,6 @@ class Controller:
         self._bind_answered.clear()
         self._ask_to_bind()
         await self._bind_answered.wait()
-        if is_first and not self.is_restart and not self.options.kubernetes:  # there, statuses say it
-            fatal = [failure[3] for failure in self.bind_failures if failure[2] in ("EADDRINUSE", "EACCES")]
-            if fatal or conflicts:
-                self.tell_launcher({"type": "fatal", "message": (fatal or conflicts)[0]})
 
     def _ask_to_bind(self) -> None:
         sites = [[site.address, site.port, site.host, site.local_port] for site in self._sites or ()]

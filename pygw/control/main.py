@@ -66,7 +66,12 @@ class Control:
                 self.controller.on_bound(message["sites"], message["failures"])
             case "reload":
                 self.controller.changed()
+            case "admin":
+                self._serve_admin(message["sockets"], fds)
             case "draining":
+                if message["is_handed_over"]:
+                    for server in self._servers:
+                        server.stop_accepting()
                 self.controller.drain()
                 if self.kubernetes is not None and self._leaving is None:
                     self._leaving = self._in_background(self.kubernetes.drain())
@@ -92,13 +97,11 @@ class Control:
             first_version=message["version"],
         )
         self.pages = Pages(self.controller, self.tell_launcher, control_restarts=message["restarts"])
+        self.controller.stale_since = message["stale_since"]
+        self.controller.is_takeover = message["takes_over"]
         self.controller.on_worker_end = self.pages.worker_ended
         self.controller.on_published = lambda version: self.pages.keep()
-        for role in message["sockets"]:
-            pages = self.pages.admin() if role == "admin" else self.pages.probe()
-            server = AdminServer(pages)
-            self._servers.append(server)
-            self._in_background(server.start(socket.socket(fileno=fds.pop(0))))
+        self._serve_admin(message["sockets"], fds)
         if message["kept"]:
             with open(fds.pop(0), "rb") as kept:
                 kept.seek(0)
@@ -111,6 +114,12 @@ class Control:
             self._in_background(self._watch(options.paths))
             self._in_background(self.controller.run())
         self._in_background(self.pages.collect_for_ever())
+
+    def _serve_admin(self, roles: list[str], fds: list[int]) -> None:
+        for role in roles:
+            server = AdminServer(self.pages.admin() if role == "admin" else self.pages.probe())
+            self._servers.append(server)
+            self._in_background(server.start(socket.socket(fileno=fds.pop(0))))
 
     def _source(self, options: RunOptions) -> Source:
         if not options.kubernetes:

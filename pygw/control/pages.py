@@ -208,15 +208,40 @@ class Pages:
 
     def _own(self) -> list[Own]:
         controller = self.controller
-        published = controller.published
-        kinds = {"error": 0, "warning": 0}
-        for problem in controller.problems:
-            kinds[problem.severity] += 1
         links = sorted(controller.links.items())
         build = {"version": __version__, "python": platform.python_version()}
         return [
             Own("pygw_build_info", "Constant 1, with what this is.", [(build, 1)]),
             Own("pygw_ready", "1 while /readyz says 200.", [({}, not controller.not_ready_reasons())]),
+            *self._own_of_configuration(),
+            Own(
+                "pygw_bind_failures",
+                "Local ports that a listener wants and that cannot be bound.",
+                [({}, len(controller.bind_failures) + len(controller.conflicts))],
+            ),
+            Own("pygw_workers", "Worker processes that should serve.", [({}, controller.options.workers)]),
+            Own("pygw_workers_connected", "Worker processes that do.", [({}, len(links))]),
+            Own(
+                "pygw_worker_restarts_total",
+                "How often a worker died and was replaced.",
+                [({"worker": str(number)}, count) for number, count in sorted(self.restarts.items())],
+            ),
+            Own(
+                "pygw_control_restarts_total",
+                "How often the control process died or hung and was replaced.",
+                [({}, self.control_restarts)],
+            ),
+            *self.more_metrics(),
+        ]
+
+    def _own_of_configuration(self) -> list[Own]:
+        controller = self.controller
+        published = controller.published
+        kinds = {"error": 0, "warning": 0}
+        for problem in controller.problems:
+            kinds[problem.severity] += 1
+        links = sorted(controller.links.items())
+        return [
             Own(
                 "pygw_config_version",
                 "Version of the configuration last published; endpoint changes do not count.",
@@ -237,30 +262,18 @@ class Pages:
                 "When the source was last read without an error; since then the configuration may be stale.",
                 [({}, controller.last_success)],
             ),
+            Own(
+                "pygw_config_stale_since_timestamp_seconds",
+                "Since when what is served may be older than the source: it is broken, or the control process was "
+                "not there; 0: it is not.",
+                [({}, controller.stale_since)],
+            ),
             Own("pygw_config_reloads_total", "How often the source was read.", [({}, controller.reloads)]),
             Own(
                 "pygw_config_problems",
                 "Problems in the configuration as it is now.",
                 [({"severity": severity}, count) for severity, count in kinds.items()],
             ),
-            Own(
-                "pygw_bind_failures",
-                "Local ports that a listener wants and that cannot be bound.",
-                [({}, len(controller.bind_failures) + len(controller.conflicts))],
-            ),
-            Own("pygw_workers", "Worker processes that should serve.", [({}, controller.options.workers)]),
-            Own("pygw_workers_connected", "Worker processes that do.", [({}, len(links))]),
-            Own(
-                "pygw_worker_restarts_total",
-                "How often a worker died and was replaced.",
-                [({"worker": str(number)}, count) for number, count in sorted(self.restarts.items())],
-            ),
-            Own(
-                "pygw_control_restarts_total",
-                "How often the control process died or hung and was replaced.",
-                [({}, self.control_restarts)],
-            ),
-            *self.more_metrics(),
         ]
 
 

@@ -1,6 +1,6 @@
 """`pygw run` with workers that speak lines (tests/doubles/relay.py), as a real process that tests steer and watch.
 
-`python -m tests.doubles.launcher run …` takes what pygw takes. TEST_ALIVE_INTERVAL shortens the watch for hangs.
+`python -m tests.doubles.launcher run …` takes what pygw takes.
 """
 
 from __future__ import annotations
@@ -239,14 +239,8 @@ def taken_port() -> Iterator[int]:
 def main() -> int:
     from pygw import cli, launcher
 
-    interval = os.environ.get("TEST_ALIVE_INTERVAL")
-    control = "pygw.control.main"
-    if interval:
-        launcher.ALIVE_INTERVAL = float(interval)  # type: ignore[attr-defined]
-        launcher.HANG_INTERVALS, launcher.START_INTERVALS = 4, 1000
-        control = "tests.doubles.control"
     worker = os.environ.get("TEST_WORKER", "tests.doubles.relay")
-    launcher.Launcher = functools.partial(launcher.Launcher, control_module=control, worker_module=worker)  # type: ignore[assignment,misc]
+    launcher.Launcher = functools.partial(launcher.Launcher, worker_module=worker)  # type: ignore[assignment,misc]
     return cli.main()
 
 

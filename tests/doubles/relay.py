@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
-from pygw import child, worker
+from pygw import worker
 from pygw.backend_list import Backends
 from pygw.child import inherited_channel
 from pygw.settings import Settings
@@ -154,8 +154,6 @@ class LineProtocol(asyncio.Protocol):
 if __name__ == "__main__":
     import uvloop
 
-    if "TEST_ALIVE_INTERVAL" in os.environ:
-        child.ALIVE_INTERVAL = float(os.environ["TEST_ALIVE_INTERVAL"])
     uvloop.run(worker.serve(inherited_channel(), lambda loop: worker.Worker(loop, FakeRelay, HELP, goaway_gap=0.05)))
     sys.stdout.flush()
     os._exit(0)
