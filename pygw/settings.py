@@ -87,6 +87,10 @@ class Settings:
         "has not seen our SETTINGS yet may open a first batch; a quarter comes back each second.",
         "pygw_limit_hits_total{limit}")
     connect_timeout: float = setting(5.0, "seconds", "TCP connect to an endpoint.", "pygw_upstream_connects_total")
+    connect_patience: float = setting(
+        0.25, "seconds", "Calls that wait so long for the first connection to an endpoint go to another one that has a "
+        "connection: most connects take a few milliseconds, those to an endpoint that is cut off the whole "
+        "connect_timeout.", "pygw_upstream_retries_total{reason}")
     handshake_timeout: float = setting(
         10.0, "seconds", "TLS and HTTP/2 handshake, both ways: a half-open connection is closed after it.",
         "pygw_limit_hits_total{limit}")
@@ -146,6 +150,21 @@ class Settings:
     mirror_buffer: int = setting(
         65536, "octets", "DATA that may wait for a mirror; one that is slower loses the call, not the primary's pace.",
         "pygw_mirrors_failed_total")
+    eject_failures: int = setting(
+        5, "failures", "Calls in a row that an endpoint fails before it has answered (resets, broken connections) "
+        "until it is ejected: other endpoints come first. An answer of whatever grpc-status is no failure. 0: never.",
+        "pygw_endpoint_ejections_total")
+    eject_time: float = setting(
+        0.1, "seconds", "How long an endpoint that was ejected, or cannot be connected, is left alone first; then one "
+        "call, or one connection, tries it. Doubled with each failure in a row, less up to half as jitter.",
+        "pygw_endpoints_ejected")
+    eject_time_max: float = setting(
+        10.0, "seconds", "The longest that it is left alone: a restarted backend is back before anyone notices.",
+        "pygw_endpoints_ejected")
+    eject_panic: int = setting(
+        50, "percent", "Where more of a backend's endpoints than this are ejected, all of them take calls: what ails "
+        "them all is not cured by overloading the rest. Those that cannot be connected are not counted.",
+        "pygw_endpoint_panics_total")
     upstream_idle: float = setting(300.0, "seconds", "An upstream connection without calls for so long is closed.")
     write_high_water: int = setting(
         262144, "octets", "Unsent octets on one connection above which its sources are no longer credited.")

@@ -6,10 +6,12 @@
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 
+from .call_life cimport unqueue_call
 from .call_metrics cimport RETRY_CONNECT
 from .call_record cimport Call
 from .context cimport Context
 from .endpoint cimport Endpoint
+from .endpoint_health cimport begin_trial, is_ejected
 
 cdef enum:
     ATTEMPTS_MAX = 3             # endpoints that one call tries when none could be connected
@@ -34,7 +36,6 @@ cdef class Backend:
 
     cdef Endpoint next_endpoint(self, Endpoint but=None):
         cdef Py_ssize_t count = len(self.endpoints)
-        cdef Py_ssize_t i
         cdef Endpoint first, second
         if count == 0:
             return None
@@ -42,27 +43,64 @@ cdef class Backend:
             return <Endpoint>self.endpoints[0]
         self.turn = (self.turn + 1) % count
         first = <Endpoint>self.endpoints[self.turn]
-        if first.is_avoided() or first is but:
-            for i in range(1, count):
-                second = <Endpoint>self.endpoints[(self.turn + i) % count]
-                if not second.is_avoided() and second is not but:
-                    return second
-            return first         # all are avoided: any may be back
+        if first is but or not first.is_at_hand(False):
+            return self.next_fit(but)
         second = <Endpoint>self.endpoints[self.context.random() % <size_t>count]
-        if second.load.active + 1 < first.load.active and not second.is_avoided() and second is not but:
-            return second
+        if second.load.active + 1 < first.load.active and second is not but and second.is_at_hand(False):
+            first = second
+        if first.load.health.ejections > 0:
+            begin_trial(self.context, &first.load.health)
         return first
 
-    def move(self, size_t address):
-        """A call whose endpoint could not be reached: True if it waits for another one now."""
+    # The first at hand from the one whose turn it is; else one that is being connected; else any: it may be back.
+    cdef Endpoint next_fit(self, Endpoint but):
+        cdef Py_ssize_t count = len(self.endpoints)
+        cdef bint panic = self.is_panic()
+        cdef Endpoint endpoint, fit = None
+        cdef Py_ssize_t i
+        for i in range(count):
+            endpoint = <Endpoint>self.endpoints[(self.turn + i) % count]
+            if endpoint is but:
+                continue
+            if endpoint.is_at_hand(panic):
+                fit = endpoint
+                break
+            if fit is None and endpoint.is_fit(panic):
+                fit = endpoint
+        if fit is None:
+            return <Endpoint>self.endpoints[self.turn]
+        if panic:
+            self.context.counters.endpoint_panics += 1
+        elif fit.load.health.ejections > 0:
+            begin_trial(self.context, &fit.load.health)
+        return fit
+
+    # Whether so many are ejected that all must do. Asked once for all the calls of a read.
+    cdef bint is_panic(self) noexcept:
+        cdef Py_ssize_t ejected = 0
+        cdef Endpoint endpoint
+        if self.panic_at_us != self.context.turn_us:
+            self.panic_at_us = self.context.turn_us
+            for item in self.endpoints:
+                endpoint = <Endpoint>item
+                ejected += is_ejected(self.context, &endpoint.load.health)
+            self.panic = ejected * 100 > len(self.endpoints) * self.context.eject_panic
+        return self.panic
+
+    def move(self, size_t address, bint to_connected=False):
+        """A call whose endpoint could not be reached: True if it waits for another one now.
+
+        `to_connected`: it may still be reached; only for one that has a connection is it worth moving.
+        """
         cdef Call* call = <Call*>address
         cdef Endpoint failed = <Endpoint>call.endpoint
         cdef Endpoint other
         if call.attempts + 1 >= ATTEMPTS_MAX:
             return False
         other = self.next_endpoint(failed)
-        if other is None or other is failed or other.is_avoided():
+        if other is None or other is failed or not other.is_fit(False) or (to_connected and not other.upstreams):
             return False
+        unqueue_call(call)
         call.attempts += 1
         self.context.counters.upstream_retries[<int>RETRY_CONNECT] += 1
         set_endpoint(call, other)
@@ -76,7 +114,7 @@ cdef class Backend:
         cdef Call* call = <Call*>address
         cdef Endpoint refused = <Endpoint>call.endpoint
         cdef Endpoint other = self.next_endpoint(refused)
-        if other is None or other.is_avoided():
+        if other is None or not other.is_fit(False):
             # It has gone from the list, or the others are worse.
             other = refused
         set_endpoint(call, other)

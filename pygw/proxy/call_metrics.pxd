@@ -158,6 +158,9 @@ cdef struct RelayCounters:       # one to a worker, zeroed; int64_t are gauges
     uint64_t upstream_malformed              # responses reset by RFC 9113 §8
     uint64_t[RETRY_COUNT] upstream_retries   # attempts after the first
     int64_t upstream_pending                 # calls that wait for a connection
+    uint64_t endpoint_ejections
+    int64_t endpoints_ejected
+    uint64_t endpoint_panics                 # calls that went to any endpoint, for too many were ejected
     int64_t held_octets                      # of requests: see held_request.pxd
     # ===== calls =====
     uint64_t deadlines_exceeded

@@ -309,6 +309,9 @@ cdef list relay_counters(const RelayCounters* counters):
         ["pygw_upstream_resets_sent_total", {}, counters.upstream_resets_sent],
         ["pygw_upstream_malformed_total", {}, counters.upstream_malformed],
         ["pygw_upstream_pending_calls", {}, counters.upstream_pending],
+        ["pygw_endpoint_ejections_total", {}, counters.endpoint_ejections],
+        ["pygw_endpoints_ejected", {}, counters.endpoints_ejected],
+        ["pygw_endpoint_panics_total", {}, counters.endpoint_panics],
         ["pygw_held_request_bytes", {}, counters.held_octets],
         ["pygw_deadlines_exceeded_total", {}, counters.deadlines_exceeded],
         ["pygw_calls_cancelled_total", {}, counters.cancelled],
@@ -370,6 +373,11 @@ HELP = {
     "pygw_upstream_retries_total": (
         "counter", "Attempts after a call's first, where nothing was processed: by what became of that."),
     "pygw_upstream_pending_calls": ("gauge", "Calls that wait for a connection to their endpoint."),
+    "pygw_endpoint_ejections_total": (
+        "counter", "Endpoints left out for failing eject_failures calls in a row, each time."),
+    "pygw_endpoints_ejected": ("gauge", "Endpoints left out now, until they answer a call."),
+    "pygw_endpoint_panics_total": (
+        "counter", "Calls that went to any endpoint, because more than eject_panic percent were ejected."),
     "pygw_held_request_bytes": (
         "gauge", "Held of requests, small messages aside, while they wait or may have to be sent again."),
     "pygw_deadlines_exceeded_total": ("counter", "Calls ended because their grpc-timeout had passed."),

@@ -6,6 +6,7 @@ from .._fastmatch cimport BackendRefRecord, RuleRecord
 from ..http2.stream cimport FieldBlock, Stream
 from .access_log cimport EndedBy
 from .call_metrics cimport CallSeries
+from .endpoint_health cimport Health
 from .grpc_wire cimport MessageTracker
 from .timer_wheel cimport Timer
 
@@ -46,6 +47,8 @@ cdef struct EndpointLoad:        # what Calls need of their Endpoint
     Py_ssize_t active            # calls joined to one of its upstreams
     CallQueue queue
     LastSection last
+    Health health
+    uint64_t used_us             # when it was given a call last
     int64_t* pending_gauge       # RelayCounters.upstream_pending
     const char* label            # "address:port"
     Py_ssize_t label_length

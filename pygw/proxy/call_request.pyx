@@ -67,6 +67,7 @@ cdef bint join_call(Call* call, Peer upstream, const Field* fields, Py_ssize_t c
     call.upstream = <PyObject*>upstream
     call.up = stream
     call.load.active += 1
+    call.load.used_us = context.turn_us
     call.attempts += 1
     call.sent_us = context.turn_us
     context.counters.upstream_streams += 1

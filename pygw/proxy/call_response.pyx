@@ -22,6 +22,7 @@ from .call_life cimport (
 )
 from .call_record cimport CALL_GRPC, CALL_MIRROR, CALL_REQUEST_ENDED, CALL_RESPONSE_BEGUN, Call
 from .context cimport Context
+from .endpoint_health cimport is_flawless, note_answer
 from .grpc_wire cimport at_boundary, track
 from .header_edits cimport apply_edits
 from .held_request cimport let_request_go
@@ -64,6 +65,8 @@ cdef int call_response(Call* call, ResponseHead* head, Field* fields, Py_ssize_t
     if call.head != NULL:
         # It has been processed (RFC 9113 §8.7): from now on it is not sent again.
         let_request_go(call)
+    if not is_flawless(&call.load.health):
+        note_answer(&call.load.health)
     if head.status < 200:
         # The engine counts them (max_interim_responses).
         return send_section(down_peer(call), call.down, fields, count, False) if call.down != NULL else 0

@@ -36,6 +36,7 @@ cdef enum TimerKind:
     TIMER_AGE = 4
     TIMER_GRACE = 5
     TIMER_LINGER = 6             # closed, but for octets that the other end does not take
+    TIMER_CONNECT = 7            # an Endpoint: wants a connection, or waits long for one
     TIMER_DEADLINE = 8           # a Call: grpc-timeout has passed
     TIMER_PENDING = 9            # a Call: has waited too long for a connection
     TIMER_UNSERVED = 10          # a Call: not gRPC, and not whole in time
@@ -78,6 +79,7 @@ cdef class Context(TimerWheel):
 
         # ===== settings.py as C numbers =====
         double connect_timeout
+        double connect_patience
         double handshake_timeout
         double keepalive_time
         double keepalive_timeout
@@ -91,6 +93,10 @@ cdef class Context(TimerWheel):
         Py_ssize_t max_handshakes
         Py_ssize_t pending_calls
         Py_ssize_t max_upstream_connections
+        int eject_failures
+        int eject_panic
+        double eject_time
+        double eject_time_max
         Py_ssize_t retry_buffer
         int64_t retry_memory
         Py_ssize_t max_mirror_calls

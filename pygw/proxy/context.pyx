@@ -51,6 +51,7 @@ cdef class Context(TimerWheel):
         self.random_state = int.from_bytes(os.urandom(8), "little") | 1
         self.downstream_options = connection_options(settings, False)
         self.upstream_options = connection_options(settings, True)
+        self.connect_patience = settings.connect_patience
         self.connect_timeout = settings.connect_timeout
         self.handshake_timeout = settings.handshake_timeout
         self.keepalive_time = settings.keepalive_time
@@ -65,6 +66,10 @@ cdef class Context(TimerWheel):
         self.max_handshakes = settings.max_handshakes
         self.pending_calls = settings.pending_calls
         self.max_upstream_connections = settings.max_upstream_connections
+        self.eject_failures = settings.eject_failures
+        self.eject_panic = settings.eject_panic
+        self.eject_time = settings.eject_time
+        self.eject_time_max = settings.eject_time_max
         self.retry_buffer = settings.retry_buffer
         self.retry_memory = settings.retry_memory
         self.max_mirror_calls = settings.max_mirror_calls

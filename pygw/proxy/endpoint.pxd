@@ -8,6 +8,7 @@ from libc.stdint cimport uint64_t
 from .call_record cimport Call, EndpointLoad
 from .context cimport Context
 from .peer cimport Peer
+from .timer_wheel cimport Timer
 
 cdef class Endpoint:
     cdef:
@@ -21,8 +22,7 @@ cdef class Endpoint:
         readonly Py_ssize_t dialing          # connections being opened
         EndpointLoad load
         readonly Py_ssize_t users            # Backends that list it
-        readonly int failures                # in a row
-        uint64_t avoided_until_us            # passive ejection: other endpoints come first until then
+        Timer connect_timer                  # while `dialing`: calls should not wait longer; else: dials by itself
 
     # A connection that takes one more stream, but not the one with this encoder.id; or None.
     cdef Peer ready_upstream(self, uint64_t but)
@@ -30,14 +30,21 @@ cdef class Endpoint:
     cdef bint wait(self, Call* call) except -1
     # Sends the call, whose request is held, on another connection than call.refused_by, or lets it wait for one.
     cdef bint take(self, Call* call) except -1
-    cdef bint is_avoided(self) noexcept
+    # It has a connection, or at least nothing is known against it: other endpoints need not come first.
+    cdef bint is_fit(self, bint panic) noexcept
+    # ... nor is a connection to it being opened, which may take long.
+    cdef bint is_at_hand(self, bint panic) noexcept
     # Calls that wait go to what connections now take.
     cdef int serve_queue(self) except -1
     cdef int avoid(self) except -1
+    cdef int start_connect_timer(self, double seconds) except -1
+    cdef int move_queue(self) except -1
+    cdef int connect_later(self, double seconds) except -1
     cdef int refuse_queue(self, str text) except -1
     # Opens another connection unless one is being opened or there are max_upstream_connections.
     # True: one is on its way.
     cdef bint dial_if_useful(self) except -1
     cdef int make_do(self) except -1
     cdef int add_upstream(self, Peer upstream) except -1
-    cdef int remove_upstream(self, Peer upstream) except -1
+    # `is_useless`: it took no call, and not because we closed it.
+    cdef int remove_upstream(self, Peer upstream, bint is_useless) except -1

@@ -7,15 +7,10 @@ from .call_life cimport enqueue_call, unqueue_call
 from .call_metrics cimport LIMIT_MAX_UPSTREAM_CONNECTIONS, LIMIT_PENDING_CALLS
 from .call_record cimport Call
 from .call_request cimport join_call
-from .context cimport TIMER_PENDING, Context
+from .context cimport TIMER_CONNECT, TIMER_PENDING, Context
+from .endpoint_health cimport Health, is_ejected, is_flawless, note_connect_failure
 from .held_request cimport forget_last_section
 from .peer cimport Peer
-
-cdef enum:
-    # After a failed connect other endpoints come first for 0.1 s, doubled with each failure in a row, up to 10 s:
-    # long enough to be cheap, short enough that a restarted backend is back before anyone notices.
-    AVOID_FIRST_US = 100000
-    AVOID_DOUBLINGS = 7
 
 
 cdef class Endpoint:
@@ -43,14 +38,23 @@ cdef class Endpoint:
         for item in self.upstreams:
             upstream = <Peer>item
             if upstream.can_open() and not upstream.is_choked() and upstream.encoder.id != but:
-                if upstream.waiting_first == NULL and not upstream.write_blocked:
+                if upstream.waiting_first == NULL and not upstream.write_blocked and not upstream.ping_open:
                     return upstream
                 if second is None:
                     second = upstream
         return second
 
-    cdef bint is_avoided(self) noexcept:
-        return self.failures > 0 and self.context.turn_us < self.avoided_until_us
+    cdef bint is_fit(self, bint panic) noexcept:
+        if is_flawless(&self.load.health):
+            return True
+        if is_ejected(self.context, &self.load.health) and not panic:
+            return False
+        return len(self.upstreams) > 0 or self.load.health.connect_failures == 0 or (
+            self.dialing == 0 and self.context.turn_us >= self.load.health.connect_after_us
+        )
+
+    cdef bint is_at_hand(self, bint panic) noexcept:
+        return (len(self.upstreams) > 0 or self.dialing == 0) and self.is_fit(panic)
 
     cdef bint wait(self, Call* call) except -1:
         cdef Context context = self.context
@@ -79,10 +83,15 @@ cdef class Endpoint:
         # One at a time: whether a second one is needed shows when the first tells its stream limit.
         if self.dialing > 0:
             return True
+        if len(self.upstreams) > 0 and self.context.turn_us < self.load.health.connect_after_us:
+            # It takes no more of them now, and calls have what there is.
+            return False
         if len(self.upstreams) >= self.context.max_upstream_connections:
             self.context.counters.limit_hits[<int>LIMIT_MAX_UPSTREAM_CONNECTIONS] += 1
             return False
         self.dialing += 1
+        if len(self.upstreams) == 0:
+            self.start_connect_timer(self.context.connect_patience)
         self.context.counters.upstream_connects += 1
         self.dialer.dial(self)
         return True
@@ -90,6 +99,7 @@ cdef class Endpoint:
     def dial_failed(self, str text):
         """A connection could not be opened; `text` says why. Calls that wait go elsewhere or get UNAVAILABLE."""
         self.dialing -= 1
+        self.context.disarm(&self.connect_timer)
         self.context.counters.upstream_connect_failures += 1
         self.avoid()
         if not self.upstreams:
@@ -98,13 +108,48 @@ cdef class Endpoint:
             # It is not dead, only full: those that wait may still get their turn on what is there.
             self.make_do()
 
-    # Other endpoints come first for a while.
+    # It cannot be connected: other endpoints come first for a while, then it is tried again.
     cdef int avoid(self) except -1:
-        self.failures += 1
+        cdef Health* health = &self.load.health
+        note_connect_failure(self.context, health)
+        return self.connect_later((health.connect_after_us - self.context.turn_us) / 1e6)
+
+    # An endpoint that had calls lately gets its connection back before the next one comes.
+    cdef int connect_later(self, double seconds) except -1:
+        cdef double unused = (self.context.turn_us - self.load.used_us) / 1e6
+        if self.users > 0 and self.load.used_us > 0 and (
+            self.context.upstream_idle == 0 or unused < self.context.upstream_idle
+        ):
+            self.start_connect_timer(seconds)
+        return 0
+
+    cdef int start_connect_timer(self, double seconds) except -1:
+        self.connect_timer.owner = <void*>self
+        self.connect_timer.kind = TIMER_CONNECT
+        self.context.arm(&self.connect_timer, seconds)
+        return 0
+
+    def on_timer(self, int kind):
+        """It is time to be connected; or that takes long."""
         self.context.turn_us = self.context.time_us()
-        self.avoided_until_us = self.context.turn_us + (
-            <uint64_t>AVOID_FIRST_US << min(self.failures - 1, AVOID_DOUBLINGS)
-        ) * (50 + self.context.random() % 51) // 100
+        if self.dialing > 0:
+            self.move_queue()
+        elif not self.upstreams:
+            self.dial_if_useful()
+
+    # Calls that wait go to endpoints that have a connection, as far as there are such. Each time the first one, which
+    # goes last where it stays: what one call does may end others.
+    cdef int move_queue(self) except -1:
+        cdef Py_ssize_t left = self.load.queue.count
+        cdef Call* call
+        while left > 0 and self.load.queue.first != NULL:
+            left -= 1
+            call = self.load.queue.first
+            if not (<object>call.backend).move(<size_t>call, True):
+                unqueue_call(call)
+                enqueue_call(call, &self.load)
+        if self.load.queue.count > 0:
+            self.start_connect_timer(self.context.connect_patience)
         return 0
 
     # No other connection can be had now: calls that one refused may try it again.
@@ -129,22 +174,25 @@ cdef class Endpoint:
     def dial_done(self):
         """A connection was opened and has shown its SETTINGS, or went before; add_upstream() was told."""
         self.dialing -= 1
+        self.context.disarm(&self.connect_timer)
 
     cdef int add_upstream(self, Peer upstream) except -1:
-        self.failures = 0
         self.upstreams.append(upstream)
         return self.serve_queue()
 
-    cdef int remove_upstream(self, Peer upstream) except -1:
+    cdef int remove_upstream(self, Peer upstream, bint is_useless) except -1:
         if upstream in self.upstreams:
             self.upstreams.remove(upstream)
-        if self.load.queue.count == 0:
-            return 0
-        if upstream.next_stream_id == 1 and not self.upstreams:
-            # It never took a call, and so might the next one not: dialling at once again would be a loop.
+        if self.upstreams:
+            self.serve_queue()
+        elif is_useless:
+            # And so might the next one be: dialling at once again would be a loop.
             self.avoid()
-            return self.refuse_queue("connections close before they take a call")
-        self.dial_if_useful()
+            self.refuse_queue("connections close before they take a call")
+        elif self.load.queue.count > 0:
+            self.dial_if_useful()
+        elif upstream.next_stream_id > 1:
+            self.connect_later(self.context.eject_time * <double>(self.context.random() % 1000) / 1000)
         return 0
 
     cdef int serve_queue(self) except -1:
@@ -173,8 +221,19 @@ cdef class Endpoint:
         """A Backend lists it no more: without any, connections finish their calls and close."""
         self.users -= 1
         if self.users == 0:
+            self.context.disarm(&self.connect_timer)
             for upstream in list(self.upstreams):
                 upstream.retire()
+
+    @property
+    def failures(self):
+        """In a row: connections that did not come about, or calls that it failed."""
+        return max(self.load.health.connect_failures, self.load.health.call_failures)
+
+    @property
+    def ejected(self):
+        """Whether it is left out until it answers a call."""
+        return self.load.health.ejections > 0
 
     @property
     def active(self):

@@ -35,6 +35,9 @@ cdef class Peer(Connection):
     cdef int on_tls_failed(self, str text) except -1
     cdef int on_idle(self) except -1                 # the idle timer fired
     cdef double keepalive_seconds(self) noexcept     # 0: none
+    # Nothing was heard of the other end since then (turn_us): a PING finds out whether it lives.
+    cdef int doubt(self, uint64_t since_us) except -1
+    cdef int probe(self) except -1
     # The other end has not read for so long that no more calls should be begun here.
     cdef bint is_choked(self) noexcept
     cdef int mark_dirty(self) except -1

@@ -239,13 +239,24 @@ cdef class Peer(Connection):
             self.fail(0, "keepalive PING not answered")
             return
         if self.stream_count > 0 and silent >= period:
-            self.ping_open = True
-            self.ping(KEEPALIVE_PAYLOAD)
-            self.context.arm(&self.handshake_timer, self.context.keepalive_timeout)
+            self.probe()
             return
         self.ping_open = False
         # Armed for when the silence would be long enough, so that a busy connection costs one wake a period.
         self.context.arm(&self.handshake_timer, period - silent if silent < period else period)
+
+    cdef int doubt(self, uint64_t since_us) except -1:
+        if self.last_read_us > since_us or self.ping_open or self.failed or not self.settings_received or (
+            self.keepalive_seconds() == 0
+        ):
+            return 0
+        return self.probe()
+
+    cdef int probe(self) except -1:
+        self.ping_open = True
+        self.ping(KEEPALIVE_PAYLOAD)
+        self.context.arm(&self.handshake_timer, self.context.keepalive_timeout)
+        return 0
 
     cdef int on_ping_ack(self, uint64_t payload) except -1:
         if payload == KEEPALIVE_PAYLOAD and self.ping_open:

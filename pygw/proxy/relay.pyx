@@ -8,6 +8,7 @@ from .._fastmatch cimport RouteTable
 from ..image_check cimport ImageProof
 from .backend cimport Backend
 from .call_failure cimport call_failed, call_refused
+from .call_life cimport up_peer
 from .call_metrics cimport LIMIT_PENDING_TIMEOUT, CallMetrics, relay_counters
 from .call_record cimport Call
 from .client_address cimport TrustedProxies
@@ -235,6 +236,8 @@ cdef class Relay:
         self.context.turn_us = self.context.time_us()
         if kind == TIMER_DEADLINE:
             self.context.counters.deadlines_exceeded += 1
+            if call.up != NULL:
+                up_peer(call).doubt(call.sent_us)
             message = b"deadline exceeded"
             call_failed(call, 4, message, len(message), "deadline exceeded")
         elif kind == TIMER_UNSERVED:
@@ -301,6 +304,7 @@ cdef class Relay:
         self.context.counters.upstream_streams_open = sum(
             [endpoint.active for endpoint in self.endpoints.values()]
         )
+        self.context.counters.endpoints_ejected = sum([endpoint.ejected for endpoint in self.endpoints.values()])
         collected = self.context.metrics.collect()
         collected["counters"] = collected["counters"] + relay_counters(&self.context.counters)
         return collected
@@ -315,6 +319,7 @@ cdef class Relay:
                     "waiting": endpoint.pending,
                     "connections": len(endpoint.connections),
                     "failures": endpoint.failures,
+                    "ejected": endpoint.ejected,
                 }
                 for backend in variants.values()
                 for endpoint in backend.endpoints

@@ -6,15 +6,23 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from ..field cimport Field
-from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
+from ..http2.connection cimport (
+    CLOSED_BY_ERROR,
+    CLOSED_BY_PEER,
+    CLOSED_CONNECTION,
+    CLOSED_UNPROCESSED,
+    CloseCause,
+    Connection,
+)
 from ..http2.message cimport ResponseHead
-from ..http2.stream cimport Stream
+from ..http2.stream cimport STREAM_HEAD_RECEIVED, Stream
 from .call_failure cimport call_upstream_gone
 from .call_record cimport Call
 from .call_request cimport call_request_drained
 from .call_response cimport call_response, call_response_data, call_response_trailers
 from .context cimport Context
 from .endpoint cimport Endpoint
+from .endpoint_health cimport note_call_failure
 from .peer cimport Peer
 from .tls_stream cimport TlsStream
 
@@ -34,6 +42,7 @@ cdef extern from *:
     bint is_hung_up(int descriptor) noexcept
 
 cdef enum:
+    USELESS_US = 1000000         # a connection that ends sooner and has taken no call is as good as none
     QUIET_US = 1000              # a connection that was read from later than that would have shown its end
 
 
@@ -75,7 +84,11 @@ cdef class Upstream(Peer):
     cdef int unlist(self) except -1:
         if self.is_ready:
             self.is_ready = False
-            self.endpoint.remove_upstream(self)
+            self.endpoint.remove_upstream(
+                self, self.next_stream_id == 1 and not self.retired and (
+                    self.context.time_us() - self.ready_us < USELESS_US or self.endpoint.load.queue.count > 0
+                )
+            )
         return 0
 
     cdef int tell_dialer(self) except -1:
@@ -164,6 +177,7 @@ cdef class Upstream(Peer):
     cdef int on_ready(self) except -1:
         Peer.on_ready(self)
         self.is_ready = True
+        self.ready_us = self.context.time_us()
         self.tell_dialer()
         self.endpoint.add_upstream(self)
         if self.endpoint.users == 0:
@@ -237,11 +251,25 @@ cdef class Upstream(Peer):
             call_request_drained(<Call*>stream.owner, octets)
         return 0
 
+    # Whether a stream without a response says something against the endpoint. GOAWAY does not, and a connection that
+    # breaks is one failure, however many calls were on it.
+    cdef bint is_failure(self, CloseCause cause) noexcept:
+        if cause == CLOSED_CONNECTION:
+            if self.is_lost:
+                return False
+            self.is_lost = True
+            return True
+        return cause == CLOSED_BY_PEER or cause == CLOSED_BY_ERROR or (
+            cause == CLOSED_UNPROCESSED and not self.goaway_received
+        )
+
     cdef int on_closed(self, Stream* stream, CloseCause cause, uint32_t code) except -1:
         if cause == CLOSED_BY_PEER:
             self.context.counters.upstream_resets_received += 1
         elif cause == CLOSED_BY_ERROR:
             self.context.counters.upstream_malformed += 1
+        if not stream.flags & STREAM_HEAD_RECEIVED and self.is_failure(cause):
+            note_call_failure(self.context, &self.endpoint.load.health)
         if stream.owner != NULL:
             call_upstream_gone(<Call*>stream.owner, cause, code)
         return 0

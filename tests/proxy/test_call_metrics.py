@@ -179,7 +179,7 @@ def test_every_field_of_the_relay_counters_is_shown_once():
     gauges = {name for name, _, _ in count_everything() if HELP[name][0] == "gauge"}
     assert gauges == {
         "pygw_downstream_connections", "pygw_downstream_streams", "pygw_upstream_connections", "pygw_upstream_streams",
-        "pygw_upstream_pending_calls", "pygw_held_request_bytes",
+        "pygw_upstream_pending_calls", "pygw_held_request_bytes", "pygw_endpoints_ejected",
     }
 
 

@@ -133,7 +133,7 @@ def test_endpoints_that_stay_keep_their_connections():
             served.relay.update_endpoints([("default/main:1", both)])
             for _ in range(4):
                 client.request(body=message(b""))
-            await (await other.connected()).open(2)
+            await (await other.connected()).open(1)
             assert len(backend.peers) == 1
             # Gone from the list: what runs there finishes, nothing new comes.
             served.relay.update_endpoints([("default/main:1", [("127.0.0.1", other.port)])])
