@@ -49,7 +49,7 @@ from .frame_reader cimport (
 )
 from .frame_writer cimport append_ping, append_rst_stream, append_settings_ack
 from .hpack_decoder cimport DECODE_ABUSE, DECODED_TOO_LARGE
-from .limits cimport refund_data, refund_stream, spend
+from .limits cimport refund_data, refund_stream, spend, spend_control
 from .message cimport check_request, check_response, check_trailers
 from .stream cimport (
     STREAM_END_RECEIVED,
@@ -162,7 +162,7 @@ cdef class Connection(ConnectionSender):
         return self.end_all(PROTOCOL_ERROR, "no HTTP/2 preface (RFC 9113 3.4)")
 
     cdef int charge(self) except -1:
-        if not spend(&self.budgets.control_frames):
+        if not spend_control(&self.budgets):
             self.fail(ENHANCE_YOUR_CALM, "too many frames that relay nothing")
         return 0
 

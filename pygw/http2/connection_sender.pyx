@@ -15,7 +15,7 @@ from .constants cimport (
     LARGEST_STREAM_ID,
 )
 from .frame_writer cimport append_data, append_rst_stream, store_frame_head
-from .limits cimport refund_data
+from .limits cimport ANSWERS_RESET, REFUND_DATA, REFUND_STREAM, expect_answers
 from .stream cimport (
     STREAM_DOOMED,
     STREAM_END_QUEUED,
@@ -90,6 +90,8 @@ cdef class ConnectionSender(ConnectionState):
         enter(self)
         try:
             self.frame_block(stream, end_stream)
+            if self.is_client:
+                expect_answers(&self.budgets, REFUND_STREAM)
             stream.flags |= STREAM_HEAD_SENT | (STREAM_END_SENT if end_stream else 0)
             if stream.flags & ENDED_BOTH == ENDED_BOTH:
                 self.close_stream(stream, CLOSED_COMPLETE, 0)
@@ -201,7 +203,7 @@ cdef class ConnectionSender(ConnectionState):
             stream.send_window -= part
             self.send_window -= part
             self.data_sent += part
-            refund_data(&self.budgets, &self.options.values)
+            expect_answers(&self.budgets, REFUND_DATA)
             if last:
                 stream.flags |= STREAM_END_SENT
         return written
@@ -256,7 +258,7 @@ cdef class ConnectionSender(ConnectionState):
         stream.send_window -= part
         self.send_window -= part
         self.data_sent += part
-        refund_data(&self.budgets, &self.options.values)
+        expect_answers(&self.budgets, REFUND_DATA)
         stream.pending_start += part
         if end_stream:
             stream.flags |= STREAM_END_SENT
@@ -332,6 +334,8 @@ cdef class ConnectionSender(ConnectionState):
             if stream.id + 2 == self.next_stream_id:
                 self.next_stream_id = stream.id
             return 0
+        if self.is_client:
+            expect_answers(&self.budgets, ANSWERS_RESET)
         if not stream.flags & STREAM_END_RECEIVED:
             remember_reset(&self.resets, stream.id, stream.receive_window)
         return append_rst_stream(&self.out, stream.id, error_code)

@@ -2,7 +2,10 @@
 #
 # The engine knows no time and no load of the machine, only work: each frame that relays nothing is charged to
 # a budget, and useful work gives something back: DATA relayed either way, streams opened, calls completed. So
-# a long bulk stream pays for its PINGs and WINDOW_UPDATEs by its DATA, and a flood pays with nothing. On top,
+# a long bulk stream pays for its PINGs and WINDOW_UPDATEs by its DATA, and a flood pays with nothing. What we
+# have sent ourselves is answered when the peer gets to it, perhaps much later and all at once: those frames are
+# counted apart (`answers`), so that a full budget does not forget them. Else whoever opens and resets streams, or
+# uploads octet by octet, could spend the budget of our connection to a backend, which others share. On top,
 # replenish() gives back a share each second, so that a quiet connection may live for ever. A budget that is
 # spent ends the connection with ENHANCE_YOUR_CALM. The numbers and their reasons: limits.pyx.
 
@@ -20,6 +23,7 @@ cdef struct Limits:
     int32_t flood_refused_streams
 
 cdef struct Budgets:             # what is left of each
+    int32_t answers              # control frames with which the peer may answer what we sent
     int32_t control_frames
     int32_t settings_frames
     int32_t rapid_resets
@@ -32,6 +36,10 @@ cdef enum:
     REFUND_DATA = 4
     REFUND_STREAM = 4
     REFUND_CALL = 8
+    # What a peer may send on a stream that we have reset, until it has heard of that: a response and its trailers,
+    # credit for our DATA, a reset.
+    ANSWERS_RESET = 8
+    MAX_ANSWERS = 1 << 22        # as much as DATA frames of one octet can be under way in a window of 1 MiB
 
 # Reads the int attributes of `source` that are named as the members of Limits; what it lacks (all, where it is
 # None) has its default. Raises TypeError or ValueError with the name.
@@ -51,6 +59,17 @@ cdef inline bint spend(int32_t* budget) noexcept:
 
 cdef inline void refund(int32_t* budget, int32_t amount, int32_t limit) noexcept:
     budget[0] = budget[0] + amount if budget[0] < limit - amount else limit
+
+# A frame that relays nothing.
+cdef inline bint spend_control(Budgets* budgets) noexcept:
+    if budgets.answers > 0:
+        budgets.answers -= 1
+        return True
+    return spend(&budgets.control_frames)
+
+# We sent something that the peer answers with so many frames.
+cdef inline void expect_answers(Budgets* budgets, int32_t count) noexcept:
+    refund(&budgets.answers, count, MAX_ANSWERS)
 
 cdef inline void refund_data(Budgets* budgets, const Limits* limits) noexcept:
     refund(&budgets.control_frames, REFUND_DATA, limits.flood_control_frames)

