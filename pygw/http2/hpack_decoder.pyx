@@ -170,13 +170,19 @@ cdef int read_literal(
     cdef Field field
     cdef const Field* named
     cdef uint32_t index
+    cdef bint dropped
+    cdef Py_ssize_t used = self.scratch_used
     if not read_integer(at, end, mask, &index):
         return refuse(self, BAD_INTEGER)
     reserve_scratch(self, end - at[0])
+    # Over the limit a field that stays out of the table is dropped: nobody will ask what it is.
+    dropped = not joins_table and (self.total > self.max_list_size or self.seen >= self.max_fields)
     if index == 0:
         if read_string(self, at, end, &field.name, &field.name_length) != DECODED:
             return DECODE_ERROR
-        field.flags = flags | classify_name(field.name, field.name_length, &field.token)
+        field.flags = flags
+        if not dropped:
+            field.flags |= classify_name(field.name, field.name_length, &field.token)
     else:
         named = field_at(&self.table, index)
         if named == NULL:
@@ -187,6 +193,9 @@ cdef int read_literal(
         field.flags = flags | named.flags & FIELD_BAD_NAME
     if read_string(self, at, end, &field.value, &field.value_length) != DECODED:
         return DECODE_ERROR
+    if dropped:
+        self.scratch_used = used
+        return add_field(self, &field)
     field.flags |= classify_value(field.value, field.value_length)
     field.hash = 0
     field.static_index = 0

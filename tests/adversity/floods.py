@@ -21,8 +21,6 @@ from .rig import SETTLE, LoadRig, Rig, request
 CALM = "ENHANCE_YOUR_CALM"
 MEGABYTE = 1e6
 VICTIM_RATE = 50
-# Noise of a shared machine.
-CPU_SLACK = 3.0
 MAX_GROWTH_MIB = 20.0
 ATTACK = request(b"/adversity.Attack/Call")
 BLOCK = wire.block(ATTACK)
@@ -236,7 +234,8 @@ def measure_reached(rig: LoadRig, frames: list[bytes]) -> float:
     start = time.monotonic()
     _, connections, _ = send_flood(rig, frames, rig.seconds / 4)
     time.sleep(SETTLE)
-    victims = (time.monotonic() - start) * VICTIM_RATE + 1
+    # A little more than it can be: it calls by the clock, and a few calls were under way.
+    victims = (time.monotonic() - start) * VICTIM_RATE * 1.1 + 5
     reached = max(0.0, rig.counts().get("streams", 0) - victims) / (connections * len(frames))
     rig.measures["reached_share"] = round(reached, 4)
     return reached
@@ -277,7 +276,8 @@ def check_bounds(rig: Rig, cpu_goal: float = 0.0) -> None:
     """Cost, memory and the victim's latency within what is allowed."""
     measures = rig.measures
     cost, growth, p99 = measures.get("cpu_ms_per_mb", 0.0), measures["growth_mib"], measures["victim_p99_ms"]
-    expect(not cpu_goal or cost <= cpu_goal * CPU_SLACK, f"{cost} ms of CPU for a MB; {cpu_goal * CPU_SLACK} allowed")
+    allowed = cpu_goal * rig.cpu_slack
+    expect(not cpu_goal or cost <= allowed, f"{cost} ms of CPU for a MB; {allowed:g} allowed")
     expect(growth <= MAX_GROWTH_MIB, f"memory grew by {growth} MiB")
     expect(p99 <= rig.p99_ms, f"the victim's p99 rose to {p99} ms")
 

@@ -226,7 +226,7 @@ def test_a_backend_may_answer_a_burst_late_and_all_at_once():
 
 def test_answers_on_streams_that_we_reset_are_no_flood():
     """A client that cancels its calls in a row must not cost the connection to the backend, which others share."""
-    client, server = ready_pair()
+    client, _ = ready_pair()
     for _ in range(2000):
         stream_id = client.open()
         client.send_headers(stream_id, REQUEST)
