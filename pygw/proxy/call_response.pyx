@@ -5,7 +5,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from .._fastmatch cimport RouteTable
-from ..field cimport Field
+from ..field cimport TOKEN_GRPC_STATUS, Field
 from ..http2.constants cimport NO_ERROR
 from ..http2.message cimport ResponseHead
 from ..http2.stream cimport Stream
@@ -29,6 +29,9 @@ from .held_request cimport let_request_go
 from .peer cimport Peer
 
 
+cdef const char* TWO_STATUSES = "backend ended the response with several grpc-status"
+
+
 # grpc-status as a number, 2 (UNKNOWN) where it is none (gRPC over HTTP2 "Responses").
 cdef int read_status(const Field* field) noexcept:
     cdef int value = 0
@@ -42,6 +45,15 @@ cdef int read_status(const Field* field) noexcept:
             return 2
         value = value * 10 + field.value[i] - 48
     return value
+
+
+# Clients differ in which of several they believe.
+cdef bint has_two_statuses(const Field* fields, Py_ssize_t count) noexcept:
+    cdef int seen = 0
+    cdef Py_ssize_t i
+    for i in range(count):
+        seen += fields[i].token == TOKEN_GRPC_STATUS
+    return seen > 1
 
 
 # The grpc-status that gRPC clients derive from an HTTP status (gRPC "HTTP to gRPC Status Code Mapping").
@@ -74,6 +86,8 @@ cdef int call_response(Call* call, ResponseHead* head, Field* fields, Py_ssize_t
     call.response_us = context.turn_us
     if call.flags & CALL_MIRROR:
         return complete_mirror(call) if end_stream else 0
+    if end_stream and call.flags & CALL_GRPC and has_two_statuses(fields, count):
+        return fail_text(call, 13, TWO_STATUSES, "malformed response")
     call.flags |= CALL_RESPONSE_BEGUN
     if call.rule.response_edits.count > 0 or call.ref.response_edits.count > 0:
         count = apply_edits(
@@ -163,6 +177,8 @@ cdef int call_response_trailers(Call* call, Field* fields, Py_ssize_t count, Fie
     cdef int status = read_status(grpc_status)
     if call.flags & CALL_MIRROR:
         return complete_mirror(call)
+    if status >= 0 and call.flags & CALL_GRPC and has_two_statuses(fields, count):
+        return fail_text(call, 13, TWO_STATUSES, "malformed response")
     if status < 0:
         if call.flags & CALL_GRPC and call.http_status == 200:
             return fail_text(call, 13, "backend ended the response without grpc-status", "no grpc-status")

@@ -42,6 +42,19 @@ def refused_port() -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that answers no SYN: its queue of connections is full."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@contextlib.contextmanager
 def tcp_server(talk: Callable[[socket.socket], None]) -> Iterator[int]:
     """A port whose connections are each given to `talk` in a thread, and closed after it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

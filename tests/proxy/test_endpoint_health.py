@@ -8,6 +8,7 @@ import pytest
 
 from pygw.settings import Settings
 from tests.doubles.in_process import REQUEST, Backend, gateway, message, one_route, run
+from tests.doubles.raw_peers import black_hole
 
 INTERNAL_ERROR, REFUSED_STREAM = 2, 7
 CALL = message(b"ask")
@@ -188,19 +189,6 @@ def test_endpoints_that_cannot_be_connected_cost_no_call():
                     assert served.count("pygw_endpoint_panics_total") == 0
 
     run(test)
-
-
-@contextlib.contextmanager
-def black_hole():
-    """A port that answers no SYN: its queue of connections is full."""
-    with socket.socket() as listener, contextlib.ExitStack() as stack:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(8):
-            sock = stack.enter_context(socket.socket())
-            sock.setblocking(False)
-            sock.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
 
 
 def test_a_black_holed_endpoint_holds_up_nobody_for_long():
