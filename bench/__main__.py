@@ -116,16 +116,17 @@ class Suite:
         """A scenario that brings up pygw itself."""
         self._stop(list(self._up))  # idle neighbours would still be woken now and then
         try:
-            samples = MEASURES_ALONE[scenario.kind](scenario, self.placement)
+            found = MEASURES_ALONE[scenario.kind](scenario, self.placement)
         except NotMeasurableError as error:
             say(f"  {error}")
             self.reasons[scenario.name] = str(error)
         except BenchError as error:
             self._note_failure(scenario, Variant("pygw"), str(error))
         else:
-            self.results[scenario.name] = {"pygw": samples}
-            for sample in samples:
-                say(f"  {show(sample)}")
+            self.results[scenario.name] = found
+            for label, samples in found.items():
+                for sample in samples:
+                    say(f"  {label}: {show(sample)}")
 
     def run(self, scenario: Scenario) -> None:
         """All rounds of a scenario. Who fails is left out of the others, with the reason."""

@@ -188,7 +188,13 @@ def measure_memory(scenario: Scenario, variant: Variant, proxy: Running, folder:
     return {"octets_each": grown / (load.connections * load.streams)}
 
 
-def measure_reload(scenario: Scenario, placement: Placement) -> list[Sample]:
+def measure_match(scenario: Scenario, placement: Placement) -> dict[str, list[Sample]]:
+    """A match alone, in memory, by what tells the rules apart (bench/micro/match.py)."""
+    found = json.loads(run_pinned([sys.executable, "-m", "bench.micro.match"], placement.proxy))
+    return {f"by {kind}": [sample] for kind, sample in found.items()}
+
+
+def measure_reload(scenario: Scenario, placement: Placement) -> dict[str, list[Sample]]:
     """Changes of 10,000 rules while a victim calls: one sample for each change (bench/reload.py).
 
     Two workers, and as many CPUs as there are: the control process works beside the relay, not instead of it.
@@ -196,7 +202,7 @@ def measure_reload(scenario: Scenario, placement: Placement) -> list[Sample]:
     command = [sys.executable, "-m", "bench.reload"]
     changes = json.loads(run_pinned([*command, "--workers", "2", "--changes", str(scenario.rounds)], None))
     stages = json.loads(run_pinned([*command, "--stages"], None))
-    return reload_samples(changes, stages)
+    return {"pygw": reload_samples(changes, stages)}
 
 
 def reload_samples(changes: dict[str, Any], stages: dict[str, dict[str, float]]) -> list[Sample]:
@@ -220,9 +226,10 @@ MEASURES: dict[str, Callable[[Scenario, Variant, Running, Path, Placement], Samp
     "memory": measure_memory,
 }
 # What brings up pygw itself, in its own way, and has samples for all rounds at once.
-MEASURES_ALONE: dict[str, Callable[[Scenario, Placement], list[Sample]]] = {
+MEASURES_ALONE: dict[str, Callable[[Scenario, Placement], dict[str, list[Sample]]]] = {
+    "match": measure_match,
     "reload": measure_reload,
-    "workers": lambda scenario, placement: measure_workers(scenario.rounds, scenario.seconds),
+    "workers": lambda scenario, placement: {"pygw": measure_workers(scenario.rounds, scenario.seconds)},
 }
 
 

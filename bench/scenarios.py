@@ -35,7 +35,7 @@ class Scenario:
 
     name: str
     title: str
-    kind: str  # calls, bulk, latency, fairness, memory, reload, workers
+    kind: str  # calls, bulk, latency, fairness, memory, match, reload, workers
     load: Load = Load()
     proxies: tuple[str | Variant, ...] = PROXIES
     rounds: int = 3
@@ -108,6 +108,7 @@ SCENARIOS: tuple[Scenario, ...] = (
              (Variant("pygw", tls=True),), rounds=1, is_quick=True, wants="idle"),
     Scenario("open-streams-tls", "10,000 open streams on 100 connections over TLS", "memory", Load(100, 100),
              (Variant("pygw", tls=True),), rounds=1, is_quick=True, wants="open"),
+    Scenario("match", "a match in memory, 10 rules against 10,000", "match", proxies=("pygw",)),
     Scenario("workers", "16 B unary on 400 connections, 10,000 calls a second for each worker, one worker and two",
              "workers", proxies=("pygw",), seconds=2, is_quick=True),
     Scenario("reload", "10,000 rules in 625 files, changed while calls go on", "reload", proxies=("pygw",), rounds=5,
