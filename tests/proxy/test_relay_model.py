@@ -1,13 +1,15 @@
 """Clients and backends that do anything at any time, through one Relay: whatever happens, each call ends once, each
 octet is relayed once and in order, and nothing is left.
 
-Both ends are PyPI's h2, so whatever the relay sends that HTTP/2 does not allow ends its connection here, and the test.
+Both ends are PyPI's h2, so whatever the relay sends that HTTP/2 does not allow (windows over-spent among it) ends its
+connection here, and the test. PYGW_EXAMPLES sets how many runs, then of random steps.
 """
 
 import asyncio
 import contextlib
 import os
 import random
+import socket
 from dataclasses import dataclass, field
 
 import h2.exceptions
@@ -19,7 +21,7 @@ from pygw.model import MirrorConfig
 from pygw.settings import Settings
 from tests.doubles.in_process import REQUEST, RESPONSE, TRAILERS, Backend, Peer, gateway, message, one_route, run
 
-EXAMPLES = int(os.environ.get("PYGW_MODEL_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("PYGW_EXAMPLES", "25"))
 LIMITS = Settings(
     pending_calls=3,
     pending_timeout=0.02,
@@ -32,6 +34,12 @@ LIMITS = Settings(
     keepalive_timeout=0.5,
     max_connection_age=0,
 )
+
+
+# Frames that are connection errors (RFC 9113 §6.1, §6.7, §6.9).
+SHORT_PING = b"\0\0\1\x06\0\0\0\0\0x"
+DATA_ON_STREAM_0 = b"\0\0\0\0\0\0\0\0\0"
+EMPTY_UPDATE = b"\0\0\4\x08\0\0\0\0\0\0\0\0\0"
 
 
 @dataclass
@@ -49,8 +57,13 @@ class Call:
         return self.client.streams.get(self.stream_id)
 
     @property
+    def is_ignored(self):
+        """It came behind the last stream of a GOAWAY: nobody looks at it, and the client may send it elsewhere."""
+        return any(self.stream_id > last for last, _ in self.client.goaways)
+
+    @property
     def is_open(self):
-        return not (self.client.closed or self.reset or (self.stream and self.stream.over))
+        return not (self.client.closed or self.reset or self.is_ignored or (self.stream and self.stream.over))
 
 
 @dataclass
@@ -72,6 +85,8 @@ class World:
     answers: dict = field(default_factory=dict)       # (peer, stream id) -> Answer
     last_ids: dict = field(default_factory=dict)      # peer -> the last stream id of its GOAWAY
     version: int = 1
+    dead_port: int = 0  # nobody listens there
+    drained: int = 0    # steps of a drain that were taken
 
     def clients(self):
         return [client for client in self.served.clients if is_up(client)]
@@ -180,6 +195,26 @@ async def stop_or_go_on(world, a, b):
             transport.resume_reading()
 
 
+async def break_rules(world, a, b):
+    """What HTTP/2 does not allow, so that the relay must end the connection."""
+    peer = chosen([*world.clients(), *world.peers()], a)
+    if peer is not None and b % 3 == 0:
+        peer.writer.write((SHORT_PING, DATA_ON_STREAM_0, EMPTY_UPDATE)[b % 9 // 3])
+
+
+async def ping(world, a, b):
+    peer = chosen([*world.clients(), *world.peers()], a)
+    if peer is not None:
+        peer.h2.ping(b.to_bytes(8))
+        peer.flush()
+
+
+async def client_goes_away(world, a, b):
+    client = chosen(world.clients(), a)
+    if client is not None:
+        client.writer.write(goaway(0))
+
+
 # ===== what backends do =====
 
 
@@ -256,7 +291,18 @@ async def reload(world, a, b):
 
 async def change_endpoints(world, a, b):
     ports = [backend.port for n, backend in enumerate(world.backends) if b & (1 << n)]
+    if b & 8:
+        ports.append(world.dead_port)
     world.served.relay.update_endpoints([("default/main:1", [("127.0.0.1", port) for port in ports])])
+
+
+async def drain(world, a, b):
+    """The first GOAWAY, the second, and at last what is left is cut off."""
+    if b % 4 == 0 and world.drained < 3:
+        world.drained += 1
+        (world.served.relay.start_drain, world.served.relay.finish_drain, world.served.relay.abort_calls)[
+            world.drained - 1
+        ]()
 
 
 async def wait(world, a, b):
@@ -269,7 +315,7 @@ async def wait(world, a, b):
 STEPS = (
     connect, open_call, open_call, open_call, send, send, end, reset, hang_up, change_window, stop_or_go_on,
     answer, answer, answer, answer, refuse, go_away, break_down, limit_streams, reload, change_endpoints,
-    wait, wait, wait,
+    break_rules, ping, client_goes_away, drain, wait, wait, wait,
 )  # fmt: skip
 
 
@@ -327,13 +373,20 @@ def check_ends(world):
         if peer._task.done() and not peer._task.cancelled():
             peer._task.result()  # raises what h2 found wrong in what the relay sent
     for call in world.calls:
-        if not (call.client.closed or call.reset):
+        if not (call.client.closed or call.reset or call.is_ignored):
             assert call.stream.ended or call.stream.reset is not None
 
 
 async def play(steps, first):
     backends = [await Backend().start() for _ in range(3)]
     world = World(None, backends)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        world.dead_port = nobody.getsockname()[1]
+        await play_in(world, steps, first)
+
+
+async def play_in(world, steps, first):
     async with gateway(config_of(world, first), LIMITS) as served:
         world.served = served
         await served.client()
@@ -353,7 +406,7 @@ async def play(steps, first):
 
 
 @settings(
-    max_examples=EXAMPLES, deadline=None, derandomize="PYGW_MODEL_EXAMPLES" not in os.environ, database=None,
+    max_examples=EXAMPLES, deadline=None, derandomize="PYGW_EXAMPLES" not in os.environ, database=None,
     suppress_health_check=list(HealthCheck),
 )
 @given(
