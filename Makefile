@@ -34,7 +34,7 @@ lint: build  ## ruff, mypy, cython-lint and the rules of ARCHITECTURE.md
 tools:  ## the Go programs that test-full drives, into .tools/bin (says so where it cannot)
 	@sh tests/tools/install.sh
 
-sanitize: build  ## build a copy with bounds checks and ASan+UBSan, and run the tests of the data path on it
+sanitize: build  ## build a copy with bounds checks and ASan+UBSan, run tests and gateways on it; ALL=1 for all there are
 	@sh tests/tools/sanitize.sh $(abspath $(PY))
 
 atheris: build  # the fuzzer; it has no wheel for every Python, and the tests say so where it is absent

@@ -10,7 +10,7 @@ import pytest
 from tests.doubles.gateway import Gateway
 from tests.doubles.go_tools import go_tool, run
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.h2spec]
 
 CASES = 146  # 145 and one that --strict adds
 
