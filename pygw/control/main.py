@@ -7,6 +7,7 @@ are listed in pygw/launcher.py.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -43,6 +44,7 @@ class Control:
     controller: Controller = field(init=False)
     pages: Pages = field(init=False)
     kubernetes: KubernetesMode | None = None
+    _has_published: bool = False
     _servers: list[AdminServer] = field(default_factory=list)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _leaving: asyncio.Task[Any] | None = None  # gives back what this replica holds in the cluster
@@ -78,6 +80,13 @@ class Control:
             case unknown:
                 log.error("unknown message", extra={"message_type": unknown})
 
+    def _on_published(self, version: int) -> None:
+        if not self._has_published:
+            # Most of what the first configuration made stays: keep the collector from walking it again and again.
+            gc.freeze()
+            self._has_published = True
+        self.pages.keep()
+
     def tell_launcher(self, message: Message, fds: list[int] | None = None) -> None:
         """Send to the launcher; where it is gone, so are we in a moment."""
         try:
@@ -100,7 +109,7 @@ class Control:
         self.controller.stale_since = message["stale_since"]
         self.controller.is_takeover = message["takes_over"]
         self.controller.on_worker_end = self.pages.worker_ended
-        self.controller.on_published = lambda version: self.pages.keep()
+        self.controller.on_published = self._on_published
         self._serve_admin(message["sockets"], fds)
         if message["kept"]:
             with open(fds.pop(0), "rb") as kept:

@@ -1,6 +1,7 @@
 """watch(): every way in which files change is told, by notification at once and by polling alone."""
 
 import asyncio
+import itertools
 import os
 import shutil
 from contextlib import aclosing
@@ -171,3 +172,22 @@ def test_nothing_stays_open(folder):
     before = sorted(os.listdir("/proc/self/fd"))
     asyncio.run(told([folder], lambda: CHANGES["written"](folder)))
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_looks_at_many_files_are_as_rare_as_they_are_dear(tmp_path, monkeypatch):
+    clock = itertools.count()
+    waits = []
+
+    async def wait(self, seconds):
+        waits.append(seconds)
+        (tmp_path / "a.yaml").write_text("changed")
+
+    monkeypatch.setattr(file_watch.time, "thread_time", lambda: next(clock) * 0.004)
+    monkeypatch.setattr(file_watch._Notifier, "wait", wait)
+
+    async def first_change():
+        async with aclosing(watch([str(tmp_path)], poll_interval=1.0, settle=0.001)) as changes:
+            await anext(changes)
+
+    asyncio.run(first_change())
+    assert waits == [pytest.approx(4.0)]  # a look took 4 ms: a thousandth of the time
