@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 COPY = ROOT / "build" / "fuzz"
 COMPILERS = ("clang", "clang-19", "clang-18", "clang-17", "clang-16", "clang-15", "clang-14")
-NAMES = ("pygw", "tests", "setup.py", "pyproject.toml")
+NAMES = ("pygw", "tests", "examples", "setup.py", "pyproject.toml")
 MADE = shutil.ignore_patterns("*.so", "*.c", "*.cpp", "__pycache__", ".*")
 # What the targets run; the relay has its own tests under sanitizers.
 COMPILED = ("pygw/http2/*.pyx", "pygw/*.pyx")

@@ -20,7 +20,10 @@ kind: Gateway
 metadata: {name: gw, namespace: &a b}
 spec: {gatewayClassName: c, listeners: [{name: l, port: 80, protocol: HTTP}]}
 """
+_EXAMPLES = Path(__file__).parents[3] / "examples"
 SEEDS = (
+    *((_EXAMPLES / "gateway.yaml").read_bytes() + b"---\n" + path.read_bytes()
+      for path in sorted(_EXAMPLES.rglob("*.yaml")) if path.name != "services.yaml"),
     (_DATA / "yaml" / "good.yaml").read_bytes(),
     (_DATA / "yaml" / "bad_route.yaml").read_bytes(),
     _GATEWAY + b"---\n# nothing\n---\n" + _GATEWAY.replace(b"gw", b"*a"),
