@@ -94,6 +94,16 @@ class Settings:
     handshake_timeout: float = setting(
         10.0, "seconds", "TLS and HTTP/2 handshake, both ways: a half-open connection is closed after it.",
         "pygw_limit_hits_total{limit}")
+    max_calls: int = setting(
+        100_000, "calls", "Calls that one worker may have open, about 1 KiB each beside their windows; more get "
+        "RESOURCE_EXHAUSTED. 0: no limit.", "pygw_limit_hits_total{limit}")
+    overload_lag: float = setting(
+        0.05, "seconds", "Where what comes has to wait longer than this in a worker, for 100 ms on end and not "
+        "falling, a share of the new calls is refused with UNAVAILABLE until it does not: those that are taken "
+        "keep their latency. A single long pause does nothing. 0: off.", "pygw_overload_shed_total")
+    overload_pushback: float = setting(
+        1.0, "seconds", "What refused calls are told in grpc-retry-pushback-ms, 50 % more or less: how long "
+        "clients with a retry policy wait before they try again.", "pygw_overload_shed_total")
     max_connections: int = setting(
         0, "connections", "Client connections of one worker. At the limit it stops accepting: more wait in the "
         "kernel's queue until some have ended. 0: as many as descriptor_reserve leaves.",

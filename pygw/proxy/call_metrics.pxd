@@ -113,6 +113,8 @@ cdef enum Limit:                 # pygw_limit_hits_total{limit}; the names are t
     LIMIT_MAX_UPSTREAM_CONNECTIONS
     LIMIT_CONNECT_TIMEOUT
     LIMIT_MAX_HANDSHAKES
+    LIMIT_OVERLOAD_LAG           # how often overload began; calls_shed counts the calls
+    LIMIT_MAX_CALLS
     LIMIT_MAX_CONNECTIONS
     LIMIT_DESCRIPTOR_RESERVE
     LIMIT_MAX_CONNECTIONS_PER_ADDRESS
@@ -165,6 +167,7 @@ cdef struct RelayCounters:       # one to a worker, zeroed; int64_t are gauges
     # ===== calls =====
     uint64_t deadlines_exceeded
     uint64_t cancelled                       # by the client
+    uint64_t shed                            # refused unseen, for overload
     uint64_t mirrored                        # copies begun
     uint64_t mirrors_failed
     uint64_t[LIMIT_COUNT] limit_hits

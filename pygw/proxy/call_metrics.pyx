@@ -273,8 +273,8 @@ cdef int collect_series(const CallSeries* series, list counters, list histograms
 LIMITS = (
     "max_concurrent_streams", "max_header_list_size", "handshake_timeout", "keepalive_timeout", "max_connection_idle",
     "max_connection_age", "max_connection_age_grace", "pending_calls", "pending_timeout", "max_upstream_connections",
-    "connect_timeout", "max_handshakes", "max_connections", "descriptor_reserve", "max_connections_per_address",
-    "flood",
+    "connect_timeout", "max_handshakes", "overload_lag", "max_calls", "max_connections", "descriptor_reserve",
+    "max_connections_per_address", "flood",
 )
 RETRIES = ("connect", "refused", "goaway", "unsent")
 
@@ -315,6 +315,7 @@ cdef list relay_counters(const RelayCounters* counters):
         ["pygw_held_request_bytes", {}, counters.held_octets],
         ["pygw_deadlines_exceeded_total", {}, counters.deadlines_exceeded],
         ["pygw_calls_cancelled_total", {}, counters.cancelled],
+        ["pygw_overload_shed_total", {}, counters.shed],
         ["pygw_mirrors_total", {}, counters.mirrored],
         ["pygw_mirrors_failed_total", {}, counters.mirrors_failed],
     ]
@@ -382,6 +383,8 @@ HELP = {
         "gauge", "Held of requests, small messages aside, while they wait or may have to be sent again."),
     "pygw_deadlines_exceeded_total": ("counter", "Calls ended because their grpc-timeout had passed."),
     "pygw_calls_cancelled_total": ("counter", "Calls that the client cancelled or left."),
+    "pygw_overload_shed_total": (
+        "counter", "Calls refused because the worker could not keep up (overload_lag, max_calls); in no other metric."),
     "pygw_mirrors_total": ("counter", "Copies of calls begun for RequestMirror."),
     "pygw_mirrors_failed_total": ("counter", "Copies given up; their calls were not touched."),
     "pygw_limit_hits_total": ("counter", "How often a limit of --list-settings cut something short."),

@@ -9,6 +9,7 @@ from ..http2.connection cimport ConnectionOptions
 from ..http2.stream cimport StreamPool
 from .access_log cimport AccessLog
 from .call_metrics cimport CallMetrics, RelayCounters
+from .overload cimport Overload
 from .timer_wheel cimport Timer, TimerWheel
 
 # With AddressSanitizer each Call is an allocation of its own, so that its use after its end is seen.
@@ -57,6 +58,8 @@ cdef class Context(TimerWheel):
 
         list dirty                           # connections with output for the next flush
         bint flush_scheduled
+        Overload overload
+        uint64_t warned_us                   # when overload was logged last
 
         # ===== calls (call_life.pyx) =====
         void* free_calls
@@ -90,6 +93,8 @@ cdef class Context(TimerWheel):
         double upstream_idle
         double pending_timeout
         double unserved_wait
+        double overload_pushback
+        Py_ssize_t max_calls
         Py_ssize_t max_handshakes
         Py_ssize_t pending_calls
         Py_ssize_t max_upstream_connections
@@ -106,6 +111,10 @@ cdef class Context(TimerWheel):
 
     # Puts a connection on the list that flush() works off at the end of this loop turn: one write each.
     cdef int add_dirty(self, object peer) except -1
+    cdef int measure_turn(self) except -1
+    # In the middle of a turn.
+    cdef int watch_overload(self) except -1
+    cdef int note_overload(self, uint64_t now) except -1
     cdef void reclaim_calls(self) noexcept
     cdef uint64_t random(self) noexcept
     # Room for `count` Fields at `scratch`; contents are lost.

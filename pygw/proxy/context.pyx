@@ -10,7 +10,8 @@ from libc.stdlib cimport free, realloc
 from ..field cimport Field
 from ..http2.connection cimport ConnectionOptions
 from ..http2.stream cimport StreamPool
-from .call_metrics cimport LIMIT_CONNECT_TIMEOUT
+from .call_metrics cimport LIMIT_CONNECT_TIMEOUT, LIMIT_OVERLOAD_LAG
+from .overload cimport ADMIT_ALL, end_turn, watch_turn
 from .timer_wheel cimport Timer, TimerWheel
 
 cdef extern from *:
@@ -29,6 +30,9 @@ cdef extern from *:
     #endif
     """
     void keep_large_buffers() noexcept
+
+cdef enum:
+    WARN_PERIOD_US = 60_000_000      # between two lines that say we are overloaded
 
 cdef struct Released:            # how a Call begins
     Released* next
@@ -63,6 +67,10 @@ cdef class Context(TimerWheel):
         self.upstream_idle = settings.upstream_idle
         self.pending_timeout = settings.pending_timeout
         self.unserved_wait = settings.unserved_wait
+        self.overload.limit_us = <uint64_t>(settings.overload_lag * 1e6)
+        self.overload.admitted = ADMIT_ALL
+        self.overload_pushback = settings.overload_pushback
+        self.max_calls = settings.max_calls or <Py_ssize_t>(1 << 62)
         self.max_handshakes = settings.max_handshakes
         self.pending_calls = settings.pending_calls
         self.max_upstream_connections = settings.max_upstream_connections
@@ -95,6 +103,7 @@ cdef class Context(TimerWheel):
         self.dirty.append(peer)
         if not self.flush_scheduled:
             self.flush_scheduled = True
+            self.overload.began_us = self.time_us()
             self.loop.call_soon(self.flush)
         return 0
 
@@ -111,6 +120,26 @@ cdef class Context(TimerWheel):
                 # One connection's fault must not keep the others from writing.
                 logger.exception("flush failed")
                 peer.abort()
+        self.measure_turn()
+
+    cdef int measure_turn(self) except -1:
+        cdef uint64_t now = self.time_us()
+        return self.note_overload(now) if end_turn(&self.overload, now) else 0
+
+    cdef int watch_overload(self) except -1:
+        if self.flush_scheduled and watch_turn(&self.overload, self.turn_us):
+            self.note_overload(self.turn_us)
+        return 0
+
+    cdef int note_overload(self, uint64_t now) except -1:
+        self.counters.limit_hits[<int>LIMIT_OVERLOAD_LAG] += 1
+        if now - self.warned_us >= WARN_PERIOD_US:
+            self.warned_us = now
+            logger.warning(
+                "overloaded: new calls are shed until it keeps up again",
+                extra={"limit": "overload_lag", "lag": round((now - self.overload.began_us) / 1e6, 3)},
+            )
+        return 0
 
     cdef void reclaim_calls(self) noexcept:
         cdef Released* call = <Released*>self.released_calls

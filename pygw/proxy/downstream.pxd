@@ -28,6 +28,8 @@ cdef class Downstream(ClientPeer):
     cdef int redirect(self, Stream* stream, Snapshot snapshot, Found* found, RequestHead* head, Field* fields,
                       Py_ssize_t count, bint end_stream) except -1
     cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1
+    cdef bint must_shed(self) except -1
+    cdef int shed(self, Stream* stream, RequestHead* head) except -1
     cdef int refuse_http(self, Stream* stream, int status, RequestHead* head, bint end_stream) except -1
     cdef int answer(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,
                     RequestHead* head, int grpc_status, const char* message) except -1

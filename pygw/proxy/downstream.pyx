@@ -16,6 +16,7 @@ from .call_failure cimport call_client_gone, call_failed, call_refused
 from .call_life cimport new_call
 from .call_metrics cimport (
     LIMIT_FLOOD,
+    LIMIT_MAX_CALLS,
     LIMIT_MAX_CONNECTION_AGE,
     LIMIT_MAX_CONNECTION_AGE_GRACE,
     LIMIT_MAX_CONNECTION_IDLE,
@@ -40,14 +41,18 @@ from .endpoint cimport Endpoint
 from .gate cimport Gate
 from .grpc_wire cimport parse_timeout
 from .held_request cimport hold_section
+from .overload cimport ADMIT_ALL, is_alert, refuses
 from .peer cimport Peer
 from .redirect cimport answer_redirect, location_of
-from .reply cimport reply_trailers_only
+from .reply cimport reply_http, reply_trailers_only
 from .request_section cimport build_request
 from .snapshot cimport Snapshot
 
 cdef enum:
     UNSERVED_OCTETS = 16384      # of a request that is not gRPC; with more it is not waited for any longer
+
+cdef const char* OVERLOADED = "the gateway is overloaded (overload_lag)"
+cdef const char* TOO_MANY_CALLS = "the gateway has too many calls open (max_calls)"
 
 
 cdef class Downstream(ClientPeer):
@@ -173,6 +178,9 @@ cdef class Downstream(ClientPeer):
         if too_large:
             self.context.counters.limit_hits[<int>LIMIT_MAX_HEADER_LIST_SIZE] += 1
             return self.refuse(stream, 8, "request headers are larger than max_header_list_size")
+        if is_alert(&self.context.overload) or self.context.call_count >= self.context.max_calls:
+            if self.must_shed():
+                return self.shed(stream, head)
         if snapshot is not None:
             admission = self.admission(snapshot, head)
             if admission == MISDIRECTED:
@@ -226,6 +234,32 @@ cdef class Downstream(ClientPeer):
 
     cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1:
         return reply_trailers_only(self, stream, grpc_status, <const uint8_t*>message, <Py_ssize_t>strlen(message))
+
+    cdef bint must_shed(self) except -1:
+        cdef Context context = self.context
+        context.watch_overload()
+        return (
+            context.call_count - context.mirror_count >= context.max_calls
+            or refuses(&context.overload, context.turn_us, <uint32_t>(context.random() % ADMIT_ALL))
+        )
+
+    # Overload: nothing more is done for this call, not even to count it by its method.
+    cdef int shed(self, Stream* stream, RequestHead* head) except -1:
+        cdef Context context = self.context
+        cdef bint is_lag = context.call_count - context.mirror_count < context.max_calls
+        cdef const char* text = OVERLOADED if is_lag else TOO_MANY_CALLS
+        context.counters.shed += 1
+        if not is_lag:
+            context.counters.limit_hits[<int>LIMIT_MAX_CALLS] += 1
+        if not head.is_grpc:
+            return reply_http(
+                self, stream, 503, <const uint8_t*>text, <Py_ssize_t>strlen(text), is_method(head.method, "HEAD")
+            )
+        return reply_trailers_only(
+            self, stream, 14 if is_lag else 8, <const uint8_t*>text, <Py_ssize_t>strlen(text),
+            # Jitter, lest all come back at once.
+            <uint32_t>(context.overload_pushback * (500 + context.random() % 1001)),
+        )
 
     # What is not a gRPC call is answered when it is whole, so that what is malformed further on is still reset as
     # malformed (RFC 9113 §8.1.1); but it need not be whole for long, nor be long.

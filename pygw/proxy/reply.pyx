@@ -1,6 +1,7 @@
 # reply.pyx: what the gateway answers itself. See reply.pxd.
 
 from libc.stdint cimport uint8_t, uint32_t
+from libc.stdio cimport snprintf
 from libc.string cimport memset, strlen
 
 from ..field cimport TOKEN_GRPC_MESSAGE, TOKEN_GRPC_STATUS, Field
@@ -34,9 +35,11 @@ cdef inline Py_ssize_t write_number(int number, uint8_t* out) noexcept:
 
 
 cdef int reply_trailers_only(
-    Connection connection, Stream* stream, int grpc_status, const uint8_t* message, Py_ssize_t length
+    Connection connection, Stream* stream, int grpc_status, const uint8_t* message, Py_ssize_t length,
+    uint32_t pushback_ms=0
 ) except -1:
     cdef uint8_t[4] digits
+    cdef char[12] pushback
     cdef uint8_t[3 * MESSAGE_MAX] encoded
     cdef bint request_ended = (stream.flags & STREAM_END_RECEIVED) != 0
     connection.begin_headers(stream)
@@ -48,6 +51,11 @@ cdef int reply_trailers_only(
         encode(
             connection, "grpc-message", encoded,
             percent_encode(message, min(length, <Py_ssize_t>MESSAGE_MAX), encoded), False,
+        )
+    if pushback_ms > 0:
+        encode(
+            connection, "grpc-retry-pushback-ms", <const uint8_t*>pushback,
+            snprintf(pushback, sizeof(pushback), "%u", pushback_ms), False,
         )
     if not request_ended:
         # end_headers() may give the stream back only when both sides have ended: not here.

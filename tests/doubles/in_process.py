@@ -58,12 +58,15 @@ def message(octets: bytes) -> bytes:
     return b"\x00" + len(octets).to_bytes(4) + octets
 
 
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    """Run an asynchronous test on uvloop, as a worker would; backends that it started are stopped."""
+def run(test: Callable[[], Awaitable[None]], patience: float = 1) -> None:
+    """Run an asynchronous test on uvloop, as a worker would; backends that it started are stopped.
+
+    `patience` multiplies the time that it may take.
+    """
 
     async def whole() -> None:
         try:
-            await asyncio.wait_for(test(), PATIENCE * 3)
+            await asyncio.wait_for(test(), PATIENCE * 3 * patience)
         finally:
             for backend in Backend.started:
                 await backend.stop()

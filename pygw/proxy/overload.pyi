@@ -1,0 +1,3 @@
+from collections.abc import Iterable
+
+def simulate(limit_us: int, turns: Iterable[tuple[int, int]]) -> list[float]: ...

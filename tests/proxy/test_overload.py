@@ -1,0 +1,184 @@
+"""Overload: when calls are shed and when not, what they are told, and what those get that are not shed."""
+
+import asyncio
+import time
+
+import pytest
+
+from pygw.model import HeaderMatch, MatchConfig
+from pygw.proxy.overload import simulate
+from pygw.settings import Settings
+from tests.doubles.in_process import REQUEST, Backend, gateway, message, one_route, run
+from tests.doubles.open_load import backend as fast_backend
+from tests.doubles.open_load import load
+
+MILLISECOND = 1000
+LIMIT = 50 * MILLISECOND
+HEALTHY = [(200, 2 * MILLISECOND)] * 500  # a second and more of busy turns
+
+
+def sheds(turns):
+    """Whether any call would be shed."""
+    return min(simulate(LIMIT, turns)) < 1
+
+
+@pytest.mark.parametrize("pause", [30, 60, 300, 5000])
+def test_a_single_pause_sheds_nothing(pause):
+    """The garbage collector, a large batch, a CPU that was given to somebody else."""
+    assert not sheds([*HEALTHY, (0, pause * MILLISECOND), *HEALTHY])
+
+
+def test_a_pause_every_now_and_then_sheds_nothing():
+    assert not sheds(([(0, 2 * MILLISECOND)] * 5 + [(0, 80 * MILLISECOND)]) * 100)
+
+
+@pytest.mark.parametrize("load", [0.2, 0.5])
+def test_what_a_pause_has_piled_up_is_worked_off_without_shedding(load):
+    turns, length = [], 400 * MILLISECOND
+    while length > MILLISECOND:
+        turns.append((0, length))
+        length = int(length * load)
+    assert not sheds([*HEALTHY, *turns, *HEALTHY])
+
+
+def test_turns_just_below_the_limit_shed_nothing():
+    assert not sheds([(0, LIMIT)] * 1000)
+
+
+def test_a_standing_queue_sheds_after_a_tenth_of_a_second():
+    turns = [(0, 60 * MILLISECOND)] * 10
+    shares = simulate(LIMIT, turns)
+    began = next(number for number, share in enumerate(shares) if share < 1)
+    assert 100 <= (began - 1) * 60 <= 200
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_a_long_time_between_turns_is_no_overload():
+    assert not sheds([(10_000_000, MILLISECOND)] * 100)
+
+
+def test_some_calls_get_through_however_long_it_lasts():
+    """What keeps the worker busy may be something that shedding does not lessen."""
+    assert 0 < simulate(LIMIT, [(0, 200 * MILLISECOND)] * 1000)[-1] < 0.05
+
+
+def test_off_is_off():
+    assert min(simulate(0, [(0, 10_000_000)] * 100)) == 1
+
+
+@pytest.mark.parametrize("turn", [(0, 500), (900, 100), (50_000, 100)])
+def test_all_calls_are_taken_again_within_a_second(turn):
+    overload = [(0, 100 * MILLISECOND)] * 50
+    quiet = 1_000_000 // sum(turn)
+    shares = simulate(LIMIT, [*overload, *[turn] * quiet])
+    assert shares[len(overload) - 1] < 0.05
+    assert shares[-1] == 1
+
+
+# ===== what is shed, and what it is told =====
+
+
+class Hog:
+    """Keeps a loop busy: each of its turns lasts longer, by what `cost` says."""
+
+    def __init__(self, cost) -> None:
+        self.cost = cost
+        self.loop = asyncio.get_running_loop()
+        self.handle = self.loop.call_soon(self.turn)
+
+    def turn(self) -> None:
+        time.sleep(self.cost())
+        self.handle = self.loop.call_soon(self.turn)
+
+    def stop(self) -> None:
+        self.handle.cancel()
+
+
+HTTP = tuple(field for field in REQUEST if field[0] != "content-type")
+
+
+def test_a_call_that_is_shed_is_told_when_to_come_again():
+    async def test():
+        async with gateway(one_route(), Settings(overload_lag=0.001, overload_pushback=2.0)) as served:
+            client = await served.client()
+            hog = Hog(lambda: 0.005)
+            pushbacks = set()
+            while len(pushbacks) < 5:
+                stream = await client.over(client.request(body=message(b"")))
+                assert stream.status == "14"
+                if stream.text.startswith("no ready endpoints"):
+                    continue
+                assert stream.text == "the gateway is overloaded (overload_lag)"
+                pushback = int(stream.sections[0]["grpc-retry-pushback-ms"])
+                assert 1000 <= pushback <= 3000
+                pushbacks.add(pushback)
+            hog.stop()
+            assert served.count("pygw_overload_shed_total") >= 5
+            assert served.count("pygw_limit_hits_total", limit="overload_lag") >= 1
+
+    run(test)
+
+
+def test_calls_beyond_max_calls_are_refused_and_others_go_on():
+    async def test():
+        backend = await Backend().start()
+        async with gateway(one_route([backend]), Settings(max_calls=2)) as served:
+            client = await served.client()
+            first = client.request(body=message(b""))
+            client.request(body=message(b""))
+            peer = await backend.connected()
+            await peer.open(2)
+            refused = await client.over(client.request(body=message(b"")))
+            assert refused.status == "8"
+            assert refused.text == "the gateway has too many calls open (max_calls)"
+            assert "grpc-retry-pushback-ms" in refused.sections[0]
+            http = await client.over(client.request(HTTP, body=b"x"))
+            assert http.sections[0][":status"] == "503"
+            peer.respond(1)
+            assert (await client.over(first)).status == "0"
+            client.request(body=message(b""))
+            await peer.open(3)
+            assert served.count("pygw_limit_hits_total", limit="max_calls") == 2
+            assert served.count("pygw_overload_shed_total") == 2
+
+    run(test)
+
+
+# ===== under load =====
+
+CALL = {"authority": "grpc.example.com", "path": "/test.Service/Call"}
+# What a call costs the gateway, beside which refusing one is cheap: regexes over a long value, none of which matches.
+REGEXES = tuple(
+    MatchConfig(headers=(HeaderMatch("x-load", f"(a|b{number})*c", is_regex=True),)) for number in range(20)
+)
+ATTEMPTS = 5  # where the machine is busy with other things, its capacity is another one a second later
+
+
+@pytest.mark.slow
+def test_three_times_capacity():
+    """Without shedding the last of 5 seconds would wait 10 s, and so would those who come after."""
+
+    async def test():
+        rule = {"matches": (*REGEXES, MatchConfig())}
+        async with (
+            fast_backend() as port,
+            gateway(one_route(ports=[port], rule=rule), Settings(regex_cache=0)) as served,
+        ):
+            for _ in range(ATTEMPTS):
+                _, full = await load(served.port, "=64:0.5", "=64:1", **CALL)
+                half, triple = f"{full.good * 0.5}:1", f"{full.good * 3}:5"
+                before, over, after, later = await load(served.port, half, triple, half, half, **CALL)
+                if before.shed == later.shed == 0 and over.good < over.offered * 2 // 3:
+                    break
+            else:
+                pytest.skip("the CPU time that this machine gives changes too quickly to say what its capacity is")
+        assert full.failed == before.failed == over.failed == after.failed == 0
+        # It goes on working, and what it takes on is done in time. (The first 0.2 s are those before it is noticed.)
+        assert over.good > full.good
+        assert over.p50_us < 500_000
+        assert over.p99_us < 2_500_000
+        # Less than a second after the load has gone down, nothing is shed any more.
+        assert after.last_shed_ms < 1000
+        assert later.p99_us < 500_000
+
+    run(test, 5)
