@@ -81,7 +81,7 @@ class Driver:
         image = compile_image(config)
         fds = [
             sealed_memfd("image", image.octets),
-            write_backends((key, (("127.0.0.1", 9),)) for key in image.backend_keys),
+            write_backends((key, (("127.0.0.1", port),)) for key in image.backend_keys),
         ]
         try:
             return await self.ask({"type": "snapshot", "version": version, "tls": None}, fds)
