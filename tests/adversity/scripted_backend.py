@@ -199,7 +199,7 @@ class ScriptedBackend:
                     self._open.append(peer)
                     thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)
                     self._threads.append(thread)
-                thread.start()
+                    thread.start()
 
     def _serve(self, peer: BackendConnection) -> None:
         with contextlib.suppress(OSError), peer:

@@ -1,7 +1,7 @@
 """A well-behaved client beside an attack: 50 calls a second over its own connection, in its own process.
 
-`python -m tests.adversity.victim PORT`: a line `begin` on standard input starts the calls, `end` stops them and prints
-a JSON object with their number, how many were lost, and latencies in milliseconds.
+`python -m tests.adversity.victim PORT` says `ready`; a line `begin` on standard input starts the calls, `end` stops
+them and prints a JSON object with their number, how many were lost, and latencies in milliseconds.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ BLOCK = wire.block([
 
 
 class Connection(asyncio.Protocol):
-    """Makes calls and notes how long each took; `open` has those that are not answered, by stream."""
+    """Makes calls and notes how long each took; `open` has those that are not answered, by stream.
+
+    `unprocessed` are those of which the other end says that it did nothing with them: gRPC clients send them again.
+    """
 
     def __init__(self) -> None:
         self.open: dict[int, float] = {}
+        self.unprocessed: list[float] = []
         self.latencies: list[float] = []
         self.lost = 0
         self.next_id = 1
@@ -42,9 +46,9 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.write(wire.PREFACE + wire.settings() + wire.window_update(0, 1 << 24))
 
-    def call(self) -> None:
-        """Begin a call."""
-        self.open[self.next_id] = time.monotonic()
+    def call(self, since: float) -> None:
+        """Begin a call, the time of which counts from `since`."""
+        self.open[self.next_id] = since
         self.transport.write(
             wire.headers(self.next_id, BLOCK) + wire.data(self.next_id, MESSAGE, end_stream=True)
         )
@@ -69,6 +73,10 @@ class Connection(asyncio.Protocol):
             self.transport.write(wire.ping(payload, ack=True))
         elif kind == wire.GOAWAY:
             self.is_usable = False
+            last = int.from_bytes(payload[:4])
+            self.unprocessed += [self.open.pop(number) for number in list(self.open) if number > last]
+        elif kind == wire.RST_STREAM and int.from_bytes(payload) == wire.REFUSED_STREAM and stream_id in self.open:
+            self.unprocessed.append(self.open.pop(stream_id))
         elif kind == wire.RST_STREAM and stream_id in self.open and stream_id not in self._answered:
             self.lost += 1
             del self.open[stream_id]
@@ -109,7 +117,10 @@ class Victim:
             if not self.connections or not self.connections[-1].is_usable:
                 await self._connect()
             else:
-                self.connections[-1].call()
+                self.connections[-1].call(time.monotonic())
+                for connection in self.connections:
+                    while connection.unprocessed:
+                        self.connections[-1].call(connection.unprocessed.pop())
             due = max(due + INTERVAL, time.monotonic() - INTERVAL)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -130,7 +141,7 @@ class Victim:
         while any(connection.open for connection in self.connections) and time.monotonic() < deadline:
             await asyncio.sleep(0.005)
         latencies = sorted(took * 1000 for connection in self.connections for took in connection.latencies)
-        lost = self.refused + sum(connection.lost + len(connection.open) for connection in self.connections)
+        lost = self.refused + sum(c.lost + len(c.open) + len(c.unprocessed) for c in self.connections)
         for connection in self.connections:
             connection.transport.close()
         return {
@@ -153,6 +164,7 @@ async def main(port: int) -> None:
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     victim = Victim(port)
+    print("ready", flush=True)
     while line := await reader.readline():
         if line.strip() == b"begin":
             victim.begin()
