@@ -72,7 +72,7 @@ def run_case(rig: Rig, case: Case) -> Outcome:
         outcome.passed, outcome.reason = None, str(reason)
     except CaseError as reason:
         outcome.reason = str(reason)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever one proxy makes of a case must not end the others
         outcome.reason = f"{type(error).__name__}: {error}"
     outcome.seconds = round(time.monotonic() - start, 2)
     outcome.measures = rig.measures

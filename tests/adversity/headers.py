@@ -133,7 +133,7 @@ GOOD: list[tuple[str, Fields, Check]] = [
     ("good-binary-metadata", request(PATH, (b"x-a-bin", b"AAEC")), lambda got: got[b"x-a-bin"] == b"AAEC"),
     ("good-content-length", request(PATH, (b"content-length", b"10")), lambda got: got[b":path"] == PATH),
     ("good-host-same", request(PATH, (b"host", b"adversity.example.com")),
-     lambda got: got[b":authority"] == b"adversity.example.com"),
+     lambda got: got.get(b":authority") == b"adversity.example.com"),
     ("good-host-alone", [*without(b":authority"), (b"host", b"adversity.example.com")],
      lambda got: b"adversity.example.com" in (got.get(b":authority"), got.get(b"host"))),
     ("good-cookie-crumbs", request(PATH, (b"cookie", b"a=1"), (b"cookie", b"b=2")),
