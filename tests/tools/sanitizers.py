@@ -17,7 +17,7 @@ import pytest
 
 _REPORTS = Path(os.environ["REPORTS_OF_SANITIZERS"])
 _LEAK = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=^\s*$|\Z)", re.MULTILINE | re.DOTALL)
-_OWNER = re.compile(r"^\s*#1 .*?/pygw/.*$", re.MULTILINE)  # #0 is malloc() itself
+_OWNER = re.compile(r"^\s*#1 .*\bpygw/.*$", re.MULTILINE)  # #0 is malloc() itself
 _seen: set[Path] = set()
 
 
