@@ -138,12 +138,15 @@ class Settings:
     upstream_keepalive_time: float = setting(
         60.0, "seconds", "As keepalive_time, to endpoints with calls open; 0: never.")
     max_connection_idle: float = setting(
-        0.0, "seconds", "A client connection without calls for so long is closed gracefully; 0: never.")
+        0.0, "seconds", "A client connection without calls for so long is closed gracefully; 0: never.",
+        "pygw_limit_hits_total{limit}")
     max_connection_age: float = setting(
         0.0, "seconds", "A client connection is asked to go (GOAWAY) at this age, with 10 % jitter, so that a "
-        "scaled-out gateway gets its share; 0: never.")
+        "scaled-out gateway gets its share; 0: never.",
+        "pygw_limit_hits_total{limit}")
     max_connection_age_grace: float = setting(
-        0.0, "seconds", "Calls still open so long after max_connection_age are ended with UNAVAILABLE; 0: never.")
+        0.0, "seconds", "Calls still open so long after max_connection_age are ended with UNAVAILABLE; 0: never.",
+        "pygw_limit_hits_total{limit}")
     unserved_wait: float = setting(
         1.0, "seconds", "A request that is not gRPC is answered (415, 405) when it is whole, after 16 KiB of it, or "
         "after so long: before that what is malformed in it is still found.")

@@ -1,6 +1,7 @@
 """Settings: the table that --list-settings prints must be whole and must match the class."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,12 @@ def test_metrics_that_settings_name_exist():
     pages = (Path(__file__).parents[1] / "pygw/control/pages.py").read_text()
     shown = set(HELP) | {name for name in named if f'"{name}"' in pages}
     assert named <= shown, f"settings name metrics that nothing shows: {sorted(named - shown)}"
+
+
+def test_the_limits_that_the_threat_model_names_exist():
+    text = (Path(__file__).parents[1] / "SECURITY.md").read_text()
+    names = {row["name"] for row in ROWS}
+    named = re.findall(r"`([a-z]+(?:_[a-z]+)+|[a-z]+(?:_[a-z]+)*_\*)`", text)
+    assert len(named) > 12
+    for name in named:
+        assert name in names or any(name[-1] == "*" and known.startswith(name[:-1]) for known in names), name

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from pygw.settings import Settings
+from tests.doubles import frames
 from tests.doubles.in_process import Backend, gateway, message, one_route, run
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -98,5 +99,33 @@ def test_without_a_setting_there_is_no_limit_by_address():
         async with gateway(one_route()) as served:
             for _ in range(50):
                 assert await is_served(await served.client())
+
+    run(test)
+
+
+# ===== half-open connections =====
+
+HALF_OPEN = {
+    "silent": b"",
+    "half a preface": frames.PREFACE[:12],
+    "a preface alone": frames.PREFACE,
+    "half a frame head": frames.PREFACE + frames.settings((3, 100))[:5],
+    "half a SETTINGS frame": frames.PREFACE + frames.settings((3, 100))[:12],
+    "half a PROXY header": b"PROXY TCP4 192.0.2.1 192.0",
+}
+
+
+@pytest.mark.parametrize("kind", HALF_OPEN)
+def test_a_connection_that_stays_half_open_is_closed(kind):
+    async def test():
+        options = {"proxy_protocol_from": LOOPBACK} if "PROXY" in kind else {}
+        async with gateway(one_route(), Settings(handshake_timeout=0.1), **options) as served:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(HALF_OPEN[kind])
+            async with asyncio.timeout(10):
+                await reader.read(-1)
+            writer.close()
+            await writer.wait_closed()
+            assert served.count("pygw_limit_hits_total", limit="handshake_timeout") == 1
 
     run(test)
