@@ -46,6 +46,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", type=split, metavar="NAME,...", help="only these scenarios; * and ? stand for any")
     parser.add_argument("--peers", type=split, metavar="NAME,...", help=f"only these beside pygw: {', '.join(PROXIES)}")
     parser.add_argument("--rounds", type=int, help="rounds of every scenario (default: 1 to 5, as it needs)")
+    parser.add_argument("--minutes", type=float, metavar="N",
+                        help="after so long, one round of each scenario that is left (default: 5, 12 with --full)")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="the folder for the page")
     parser.add_argument("--no-page", action="store_true", help="print the table and write nothing")
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
@@ -90,6 +92,12 @@ def chosen_scenarios(arguments: argparse.Namespace) -> list[Scenario]:
 def show(sample: Sample) -> str:
     """Its figures, for progress."""
     return ", ".join(f"{name} {value:.4g}" for name, value in sample.items())
+
+
+def is_late(arguments: argparse.Namespace, seconds: float) -> bool:
+    """Whether a run is to hurry after so long: a machine that is busy must not make it endless."""
+    minutes = arguments.minutes or (None if arguments.rounds else 12 if arguments.full else 5)
+    return minutes is not None and seconds > minutes * 60
 
 
 class Suite:
@@ -198,6 +206,9 @@ def main() -> int:
         suite.reasons |= reasons
         try:
             for number, scenario in enumerate(scenarios):
+                if is_late(arguments, time.monotonic() - began) and scenario.rounds > 1:
+                    say("late: one round of each from here on")
+                    scenario = dataclasses.replace(scenario, rounds=1)
                 say(f"[{number + 1}/{len(scenarios)}] {scenario.name}: {scenario.title}")
                 if scenario.kind in MEASURES_ALONE:
                     suite.run_alone(scenario)

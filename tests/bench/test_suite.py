@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.__main__ import chosen_scenarios, parse_arguments
+from bench.__main__ import chosen_scenarios, is_late, parse_arguments
 from bench.caller import request_message
 from bench.measure import parse_h2load, reload_samples
 from bench.processes import BenchError, NotMeasurableError
@@ -78,6 +78,16 @@ def test_only_and_rounds() -> None:
     chosen = chosen_scenarios(parse_arguments(["--only", "unary-16b-8x*,metadata", "--rounds", "7"]))
     assert [scenario.name for scenario in chosen] == ["unary-16b-8x1", "unary-16b-8x10", "metadata"]
     assert {scenario.rounds for scenario in chosen} == {7}
+
+
+def test_a_late_run_hurries_unless_rounds_were_asked_for() -> None:
+    quick, full, asked = (parse_arguments(options) for options in ([], ["--full"], ["--rounds", "9"]))
+    assert is_late(quick, 301)
+    assert not is_late(quick, 299)
+    assert not is_late(full, 719)
+    assert is_late(full, 721)
+    assert not is_late(asked, 9999)
+    assert is_late(parse_arguments(["--rounds", "9", "--minutes", "1"]), 61)
 
 
 @pytest.mark.parametrize("options", [["--only", "nothing"], ["--peers", "apache"], ["--rounds", "0"]])
