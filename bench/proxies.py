@@ -29,6 +29,7 @@ WHEELS = {
 HTTP_PROXIES = ("envoy", "nginx", "haproxy", "nghttpx")
 PROXIES = ("tcp", "pygw", *HTTP_PROXIES)
 VERSION_OPTION = {"envoy": "--version", "nginx": "-v", "haproxy": "-v", "nghttpx": "--version"}
+SETTLE_TIMEOUT = 10  # seconds
 START_TIMEOUT = 120  # seconds: 10,000 rules are read and checked before a proxy listens
 
 
@@ -117,9 +118,23 @@ def start(variant: Variant, backend: int, folder: Path, placement: Placement) ->
             raise BenchError(f"{variant.label} did not start to listen; it said:\n{said}")
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
-            return running
+            break
         except OSError:
             time.sleep(0.05)
+    settle(running)
+    return running
+
+
+def settle(running: Running) -> None:
+    """Waits until a proxy has done what it still does about its start: it would be taken for the cost of calls."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT
+    before = running.cpu_seconds()
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        now = running.cpu_seconds()
+        if now - before < 0.005:
+            return
+        before = now
 
 
 def _program(name: str) -> str:
