@@ -77,7 +77,7 @@ cdef class Context(TimerWheel):
 
         uint64_t turn_us                     # CLOCK_MONOTONIC when the present read began
         uint64_t random_state                # xorshift: for choices, never for secrets
-        bint draining                        # first GOAWAY sent: new connections get it too
+        bint draining                        # first GOAWAY sent: new connections get it with their first request
         bint closing                         # second one
 
         # ===== settings.py as C numbers =====

@@ -80,8 +80,6 @@ cdef class Downstream(ClientPeer):
         self.arm_idle()
         if self.context.closing:
             self.finish()
-        elif self.context.draining:
-            self.leave()
 
     def connection_lost(self, exception):
         """The client is gone."""
@@ -104,6 +102,12 @@ cdef class Downstream(ClientPeer):
         self.final_goaway()
         if self.stream_count == 0:
             self.close_after_flush()
+
+    def drain(self):
+        """As leave(), but only with or after the first request: grpc-core fails the call for which it has just made a
+        connection where GOAWAY comes before the call's HEADERS have left."""
+        if self.last_peer_stream_id != 0:
+            self.leave()
 
     def leave_soon(self):
         """First GOAWAY now, the second one when the first was surely heard."""
@@ -175,6 +179,8 @@ cdef class Downstream(ClientPeer):
         cdef Admission admission
         cdef int site
         self.context.counters.downstream_streams += 1
+        if self.context.draining:
+            self.leave()
         if too_large:
             self.context.counters.limit_hits[<int>LIMIT_MAX_HEADER_LIST_SIZE] += 1
             return self.refuse(stream, 8, "request headers are larger than max_header_list_size")

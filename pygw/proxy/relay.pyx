@@ -250,10 +250,10 @@ cdef class Relay:
     # ===== the end =====
 
     def start_drain(self):
-        """First GOAWAY on all client connections, and on those to come: calls go on, new ones still work."""
+        """First GOAWAY on all client connections, on new ones with their first request: calls go on, new ones work."""
         self.context.draining = True
         for connection in list(self.gate.connections):
-            connection.leave()
+            connection.drain()
 
     def finish_drain(self):
         """Second GOAWAY: connections close when their calls have ended."""

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import grpc
 
@@ -19,10 +20,12 @@ MESSAGES_PER_STREAM = 20
 class Load:
     """Unary and streaming calls, one after the other on each of some channels; a context manager that ends it.
 
-    `ended` counts calls by status. Calls that are open when the load ends are finished, not cancelled.
+    `connecting` threads open a connection for each call, so that none may be refused. `ended` counts calls by status. Calls that are open when the load ends are finished, not cancelled.
     """
 
-    def __init__(self, open_channel: Callable[[], grpc.Channel], *, unary: int = 2, streaming: int = 2) -> None:
+    def __init__(
+        self, open_channel: Callable[[], grpc.Channel], *, unary: int = 2, streaming: int = 2, connecting: int = 0
+    ) -> None:
         self.ended: Counter[str] = Counter()
         self.details: list[str] = []
         self._changed = threading.Condition()
@@ -32,6 +35,8 @@ class Load:
         for kind in [self._call_unary] * unary + [self._call_streaming] * streaming:
             channel = self._channels.enter_context(open_channel())
             self._threads.append(threading.Thread(target=self._run, args=(kind, channel)))
+        for _ in range(connecting):
+            self._threads.append(threading.Thread(target=self._run, args=(self._call_connecting, open_channel)))
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -60,7 +65,7 @@ class Load:
             wanted = self.ended.total() + calls
             assert self._changed.wait_for(lambda: self.ended.total() >= wanted, TIMEOUT), "the load has stalled"
 
-    def _run(self, kind: Callable[[grpc.Channel], None], channel: grpc.Channel) -> None:
+    def _run(self, kind: Callable[[Any], None], channel: Any) -> None:
         while not self._stop.is_set():
             status, details = "OK", ""
             try:
@@ -74,6 +79,11 @@ class Load:
                 if details:
                     self.details.append(details)
                 self._changed.notify_all()
+
+    @classmethod
+    def _call_connecting(cls, open_channel: Callable[[], grpc.Channel]) -> None:
+        with open_channel() as channel:
+            cls._call_unary(channel)
 
     @staticmethod
     def _call_unary(channel: grpc.Channel) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -102,6 +103,27 @@ def test_sigterm_under_load_loses_nothing(start_backend: StartBackend, start_gat
     assert not load.failed, load.details[:5]
 
 
+def test_takeovers_under_load_lose_nothing(
+    start_backend: StartBackend, start_gateway: StartGateway, tmp_path: Path
+) -> None:
+    """Open connections, open calls and new connections: none fails, with as many workers, more and fewer."""
+    config, resolve = GATEWAY + route(to("backend")), {"default/backend": start_backend("backend").port}
+    run_dir = tmp_path / "run"
+    running = start_gateway(config, "--run-dir", str(run_dir), resolve=resolve)
+    with Load(running.channel, unary=3, streaming=3, connecting=2) as load:
+        load.wait_for(50)
+        for workers in (2, 3, 1):
+            successor = start_gateway(
+                config, "--run-dir", str(run_dir), "--takeover", resolve=resolve, port=running.port, workers=workers
+            )
+            assert running.process.wait(PATIENCE) == 0
+            running = successor
+            load.wait_for(50)
+    print("calls by status:", dict(load.ended))
+    assert not load.failed, load.details[:5]
+    assert load.ended["OK"] >= 200
+
+
 def test_the_drain_timeout_ends_what_is_left(start_backend: StartBackend, start_gateway: StartGateway) -> None:
     backend = start_backend("backend")
     gateway = start_gateway(
@@ -170,12 +192,13 @@ def test_a_killed_worker_loses_only_its_own_calls(served: Gateway, open_stack: E
     # The kernel spreads the connections by their ports; that all 16 come to one worker happens once in 32,768 runs.
     gates = [_Gate() for _ in range(16)]
     calls = []
-    for gate in gates:
-        channel = open_stack.enter_context(served.channel())
+    channels = [open_stack.enter_context(served.channel()) for _ in gates]
+    for gate, channel in zip(gates, channels, strict=True):
         calls.append(stream_stream(channel, f"{ECHO}/Chat")(iter(gate), timeout=PATIENCE))
         gate.send(b"before")
         assert next(calls[-1]) == b"before"
     victim = served.worker_pids()[0]
+    doomed = _connections_of(victim, served.port)
     os.kill(victim, signal.SIGKILL)
     served.eventually(lambda: victim not in served.worker_pids(), "dead")
     kept = 0
@@ -187,6 +210,58 @@ def test_a_killed_worker_loses_only_its_own_calls(served: Gateway, open_stack: E
             assert call.code() is grpc.StatusCode.UNAVAILABLE
         gate.close()
     assert 0 < kept < len(calls)
+    assert len(calls) - kept == doomed
+    for channel in channels:  # those that were cut connect anew
+        call = unary_unary(channel, f"{ECHO}/Unary")
+        assert call(b"again", timeout=PATIENCE, wait_for_ready=True) == b"again"
+
+
+def _connections_of(pid: int, port: int) -> int:
+    """How many connections to a local port a process has (proc(5), /proc/net/tcp)."""
+    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {f"socket:[{row[9]}]" for row in table if row[3] == "01" and int(row[1].partition(":")[2], 16) == port}
+    return len(inodes.intersection(links))
+
+
+@pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "stopped"])
+def test_calls_and_probes_do_without_the_control_process(
+    start_backend: StartBackend, start_gateway: StartGateway, is_killed: bool
+) -> None:
+    """A control process that crashes or hangs costs no call, and /healthz and /readyz stay 200 throughout."""
+    settings = ["--set", "hang_timeout=4", "--set", "control_silence=0.5"]
+    resolve = {"default/backend": start_backend("backend").port}
+    served = start_gateway(GATEWAY + route(to("backend")), *settings, resolve=resolve)
+
+    def control() -> int:
+        for pid in Path(f"/proc/{served.process.pid}/task/{served.process.pid}/children").read_text().split():
+            if "control" in Path(f"/proc/{pid}/cmdline").read_text():
+                return int(pid)
+        return 0
+
+    def stale_since() -> float:
+        lines = served.admin("/metrics")[1].decode().splitlines()
+        return float(next(line for line in lines if line.startswith("pygw_config_stale_since")).split()[1])
+
+    with Load(served.channel, unary=2, streaming=2, connecting=1) as load:
+        load.wait_for(20)
+        assert stale_since() == 0
+        victim, began = control(), time.time()
+        os.kill(victim, signal.SIGKILL if is_killed else signal.SIGSTOP)
+        statuses = set()
+        if not is_killed:
+            served.wait_for_log("answering probes for it")
+            assert began - 5.0 < stale_since() <= time.time()
+
+        def is_replaced() -> bool:
+            statuses.update(served.admin(path)[0] for path in ("/healthz", "/readyz"))
+            return control() not in (0, victim) and b"pygw_config_version" in served.admin("/metrics")[1]
+
+        served.eventually(is_replaced, "replaced")
+        load.wait_for(20)
+    assert statuses == {200}
+    served.eventually(lambda: stale_since() == 0, "fresh again")
+    assert not load.failed, load.details[:5]
 
 
 def test_no_process_is_left(served: Gateway) -> None:

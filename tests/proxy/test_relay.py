@@ -140,7 +140,7 @@ def test_endpoints_that_stay_keep_their_connections():
             peer.respond(1)
             assert (await client.over(stream_id)).status == "0"
             for number in sorted(peer.streams)[1:]:
-                peer.respond(number)
+                peer.respond(2 * count - 1)
             await peer.until(lambda: peer.closed)
 
     run(test)
@@ -272,7 +272,7 @@ def test_mirrors_get_their_share_and_their_answers_are_dropped(numerator, denomi
                 peer = await backend.connected()
                 number = (await peer.open(turn + 1))[-1]
                 await peer.over(number)
-                peer.respond(number)
+                peer.respond(2 * count - 1)
                 assert (await client.over(stream_id)).data == message(b"answer")
             assert served.count("pygw_mirrors_total") == expected
             if expected:
@@ -528,6 +528,31 @@ def test_drain_tells_clients_twice_and_lets_calls_finish():
             assert (await client.over(stream_id)).status == "0"
             await client.until(lambda: client.closed)
             assert served.relay.open_connections == 0
+
+    run(test)
+
+
+def test_a_connection_without_a_call_hears_of_the_drain_with_its_first_call():
+    """grpc-core fails the call for which it has just connected where GOAWAY comes before the call."""
+
+    async def test():
+        backend = await Backend().start()
+        async with gateway(one_route([backend])) as served:
+            idle = await served.client()
+            served.relay.start_drain()
+            new = await served.client()
+            peer = None
+            for client, count in ((idle, 1), (new, 2)):
+                stream_id = client.request(body=message(b""))
+                peer = peer or await backend.connected()
+                await peer.open(count)
+                assert client.goaways == [(2**31 - 1, 0)]
+                peer.respond(2 * count - 1)
+                assert (await client.over(stream_id)).status == "0"
+            silent = await served.client()
+            served.relay.finish_drain()
+            await silent.until(lambda: silent.closed)
+            assert silent.goaways == [(0, 0)]
 
     run(test)
 
