@@ -20,7 +20,8 @@ MESSAGES_PER_STREAM = 20
 class Load:
     """Unary and streaming calls, one after the other on each of some channels; a context manager that ends it.
 
-    `connecting` threads open a connection for each call, so that none may be refused. `ended` counts calls by status. Calls that are open when the load ends are finished, not cancelled.
+    `connecting` threads open a connection for each call, so that none may be refused. `ended` counts calls by status.
+    Calls that are open when the load ends are finished, not cancelled.
     """
 
     def __init__(
