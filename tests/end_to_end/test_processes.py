@@ -212,8 +212,8 @@ def test_a_killed_worker_loses_only_its_own_calls(served: Gateway, open_stack: E
     assert 0 < kept < len(calls)
     assert len(calls) - kept == doomed
     for channel in channels:  # those that were cut connect anew
-        call = unary_unary(channel, f"{ECHO}/Unary")
-        assert call(b"again", timeout=PATIENCE, wait_for_ready=True) == b"again"
+        method = unary_unary(channel, f"{ECHO}/Unary")
+        assert method(b"again", timeout=PATIENCE, wait_for_ready=True) == b"again"
 
 
 def _connections_of(pid: int, port: int) -> int:
@@ -248,7 +248,7 @@ def test_calls_and_probes_do_without_the_control_process(
         assert stale_since() == 0
         victim, began = control(), time.time()
         os.kill(victim, signal.SIGKILL if is_killed else signal.SIGSTOP)
-        statuses = set()
+        statuses: set[int] = set()
         if not is_killed:
             served.wait_for_log("answering probes for it")
             assert began - 5.0 < stale_since() <= time.time()
