@@ -24,10 +24,16 @@ class Settings:
         1000, "streams", "Streams that one client connection may have open (SETTINGS_MAX_CONCURRENT_STREAMS); "
         "more are refused with REFUSED_STREAM, which is safe to retry.", "pygw_limit_hits_total{limit}")
     stream_window: int = setting(
-        65535, "octets", "First flow-control window of each stream, both ways: what a stalled peer can make us "
-        "hold. It grows up to stream_window_max while the other side drains.")
+        65535, "octets", "First flow-control window of a stream to a backend: what a client that stalls can make us "
+        "hold of each response. It grows up to stream_window_max while the client drains.")
+    request_window: int = setting(
+        262144, "octets", "First flow-control window of a client's stream. Large enough for the usual message in one "
+        "go; what a connection's requests can make us hold together is connection_window.")
     stream_window_max: int = setting(
         1048576, "octets", "A stream's window grows to this while data is drained as fast as it comes.")
+    window_growth_total: int = setting(
+        33554432, "octets", "By how much the windows of all streams of one connection together may have grown beyond "
+        "their first ones: bounds what clients that drained first and stalled then can make us hold.")
     connection_window: int = setting(
         4194304, "octets", "Flow-control window of a whole connection: what one peer can make us hold.")
     max_header_list_size: int = setting(

@@ -51,6 +51,7 @@ def test_windows_are_legal_and_fit_into_each_other():
     settings = Settings()
     # RFC 9113 §6.5.2 and §6.9.1: a window is at most 2**31 - 1.
     assert 0 < settings.stream_window <= settings.stream_window_max <= settings.connection_window <= 2**31 - 1
+    assert 0 < settings.request_window <= settings.stream_window_max
 
 
 def test_settings_do_not_change_after_they_are_made():

@@ -14,6 +14,17 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject** value, Py_ssize_t length) except -1
     void Py_XDECREF(PyObject* value)
 
+cdef extern from *:
+    """
+    /* The length of a bytes object that nobody else has seen yet. Its memory stays what it is: that of the object is
+       freed by its address alone. */
+    static void _pygw_shorten(PyObject *value, Py_ssize_t length) {
+        Py_SET_SIZE((PyVarObject *)value, length);
+        PyBytes_AS_STRING(value)[length] = 0;
+    }
+    """
+    void _shorten "_pygw_shorten"(PyObject* value, Py_ssize_t length) noexcept
+
 cdef struct Buffer:
     PyObject* owner              # bytes object of `capacity` octets, or NULL
     uint8_t* data                # its octets
@@ -23,6 +34,9 @@ cdef struct Buffer:
 cdef enum:
     BUFFER_FIRST_CAPACITY = 2048
     BUFFER_LONG_STEP = 16384
+    # What DATA collects in for one write: OUTPUT_FULL and one more frame fit. StreamPool lends it, take_output() hands
+    # it over and recycle() takes it back where the transport was done with it at once.
+    OUTPUT_BLOCK = 294912
 
 # Makes room for `more` octets behind `length` and returns where they go. Raises MemoryError.
 cdef inline uint8_t* buffer_reserve(Buffer* self, Py_ssize_t more) except NULL:
@@ -58,7 +72,10 @@ cdef inline bytes buffer_take(Buffer* self):
     cdef bytes taken
     if self.owner == NULL:
         return b""
-    if self.length != self.capacity:
+    if self.capacity == OUTPUT_BLOCK and self.length >= OUTPUT_BLOCK // 4:
+        # (With less in it, a transport that cannot write at once would hold too much for too little.)
+        _shorten(self.owner, self.length)
+    elif self.length != self.capacity:
         self.capacity = 0
         _PyBytes_Resize(&self.owner, self.length)
     taken = <bytes>self.owner

@@ -69,7 +69,7 @@ cdef class Connection(ConnectionSender):
     cdef bint is_idle(self, uint32_t stream_id) noexcept
     cdef int take_closed(self, uint32_t stream_id, int64_t data_octets) except -1
 
-    cdef int begin_data(self) except -1
+    cdef int begin_data(self, Stream* stream) except -1
     cdef const char* check_data(self, Stream* stream, uint32_t* error_code) noexcept
     cdef int deliver_data(self, Stream* stream, const uint8_t* data, Py_ssize_t length, bint end_stream) except -1
     cdef int end_received(self, Stream* stream) except -1

@@ -96,13 +96,15 @@ cdef class Connection(ConnectionSender):
         cdef FrameReader* reader = &self.reader
         cdef const uint8_t* cursor = data
         cdef const uint8_t* end = data + length
-        cdef Stream* stream
+        # Of the DATA frame that has begun here. It may end meanwhile, but its memory stays until leave().
+        cdef Stream* stream = NULL
         cdef int event
         while not self.failed:
             event = read_event(reader, &cursor, end)
             if event == READ_DATA:
                 if not self.data_dropped:
-                    stream = self.find(reader.stream_id)
+                    if stream == NULL or stream.state != STREAM_LIVE:
+                        stream = self.find(reader.stream_id)
                     if stream != NULL:
                         self.deliver_data(
                             stream, reader.payload, reader.payload_length,
@@ -112,7 +114,8 @@ cdef class Connection(ConnectionSender):
                         # It ended in the middle of the frame.
                         self.return_window(reader.payload_length)
             elif event == READ_DATA_HEAD:
-                self.begin_data()
+                stream = self.find(reader.stream_id)
+                self.begin_data(stream)
             elif event == READ_MORE:
                 return 0
             elif event == READ_BLOCK:
@@ -228,14 +231,13 @@ cdef class Connection(ConnectionSender):
     # ===== DATA (§6.1) =====
 
     # The head of a DATA frame: all that can be judged is judged before its first octet is delivered.
-    cdef int begin_data(self) except -1:
+    cdef int begin_data(self, Stream* stream) except -1:
         cdef FrameReader* reader = &self.reader
         cdef uint32_t length = reader.length
         cdef uint32_t padding = length - reader.data_left
         cdef bint end_stream = reader.flags & FLAG_END_STREAM
         cdef uint32_t error_code = PROTOCOL_ERROR
         cdef const char* reason
-        cdef Stream* stream = self.find(reader.stream_id)
         if <int64_t>length > self.receive_window:
             return self.fail(FLOW_CONTROL_ERROR, "DATA over the connection's window (RFC 9113 6.9.1)")
         self.receive_window -= length

@@ -31,6 +31,9 @@ cdef class ConnectionHooks:
     # Client end, 1xx included (head.status tells).
     cdef int on_response(self, Stream* stream, ResponseHead* head, Field* fields, Py_ssize_t count,
                          bint end_stream) except -1
+    # So much output has collected that it is better written now, from the cache, than at the end of the turn. Never
+    # in the middle of a header block, nor while write_blocked.
+    cdef int on_output_full(self) except -1
     cdef int on_data(self, Stream* stream, const uint8_t* data, Py_ssize_t length, bint end_stream) except -1
     cdef int on_trailers(self, Stream* stream, Field* fields, Py_ssize_t count, Field* grpc_status) except -1
     cdef int on_drained(self, Stream* stream, Py_ssize_t octets) except -1

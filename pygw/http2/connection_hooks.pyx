@@ -6,6 +6,9 @@ cdef class ConnectionHooks:
     cdef int on_output(self) except -1:
         return 0
 
+    cdef int on_output_full(self) except -1:
+        return 0
+
     cdef int on_ready(self) except -1:
         return 0
 

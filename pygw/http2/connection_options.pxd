@@ -11,6 +11,7 @@ cdef class ConnectionOptions:
         public uint32_t max_concurrent_streams     # what we allow the peer (server end)
         public uint32_t stream_window              # SETTINGS_INITIAL_WINDOW_SIZE that we announce
         public uint32_t stream_window_max          # credit() lets receive_target grow to this
+        public uint32_t window_growth_total        # by how much all streams' windows may exceed stream_window together
         public uint32_t connection_window          # raised to this by a WINDOW_UPDATE behind the preface
         # Give the *connection* window back at receipt (client end: one stalled stream must not stall the others of a
         # shared connection), else in credit().

@@ -5,6 +5,7 @@ class ConnectionOptions:
     max_concurrent_streams: int
     stream_window: int
     stream_window_max: int
+    window_growth_total: int
     connection_window: int
     credit_at_receipt: bool
     max_header_list_size: int
@@ -19,6 +20,7 @@ class ConnectionOptions:
         max_concurrent_streams: int = 1000,
         stream_window: int = 65535,
         stream_window_max: int = 1048576,
+        window_growth_total: int = 33554432,
         connection_window: int = 4194304,
         credit_at_receipt: bool = False,
         max_header_list_size: int = 131072,

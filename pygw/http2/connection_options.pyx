@@ -13,6 +13,7 @@ cdef class ConnectionOptions:
         uint32_t max_concurrent_streams=1000,
         uint32_t stream_window=65535,
         uint32_t stream_window_max=1048576,
+        uint32_t window_growth_total=33554432,
         uint32_t connection_window=4194304,
         bint credit_at_receipt=False,
         uint32_t max_header_list_size=131072,
@@ -25,6 +26,7 @@ cdef class ConnectionOptions:
         self.max_concurrent_streams = max_concurrent_streams
         self.stream_window = stream_window
         self.stream_window_max = stream_window_max
+        self.window_growth_total = window_growth_total
         self.connection_window = connection_window
         self.credit_at_receipt = credit_at_receipt
         self.max_header_list_size = max_header_list_size

@@ -13,6 +13,9 @@ from .stream cimport Stream
 cdef enum:
     DATA_CHUNK = 16384           # what every peer takes in one frame (§4.2), and the turn of a waiting stream
 
+cdef enum:
+    OUTPUT_FULL = 262144         # octets of output for on_output_full()
+
 cdef class ConnectionSender(ConnectionState):
     # Client end: a new stream, or NULL (no exception) where the peer allows none now (limit reached, GOAWAY
     # received, ids used up, failed). It counts at once; HEADERS must follow before any other stream is opened.
@@ -46,6 +49,7 @@ cdef class ConnectionSender(ConnectionState):
     cdef Py_ssize_t write_data(
         self, Stream* stream, const uint8_t* data, Py_ssize_t length, bint end_stream
     ) except -1
+    cdef int make_room(self, Py_ssize_t length) except -1
     cdef int queue_data(self, Stream* stream, const uint8_t* data, Py_ssize_t length) except -1
     cdef int pump(self) except -1
     cdef int send_pending(self, Stream* stream) except -1

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memmove
 
-from .buffer cimport buffer_append, buffer_free, buffer_reserve
+from .buffer cimport BUFFER_LONG_STEP, buffer_append, buffer_free, buffer_reserve
 from .connection_hooks cimport CLOSED_COMPLETE
 from .connection_state cimport ENDED_BY_OWNER, enter, leave
 from .constants cimport (
@@ -92,6 +92,8 @@ cdef class ConnectionSender(ConnectionState):
             self.frame_block(stream, end_stream)
             if self.is_client:
                 expect_answers(&self.budgets, REFUND_STREAM)
+            if self.is_client and not stream.flags & STREAM_HEAD_SENT:
+                self.widen_early(stream)
             stream.flags |= STREAM_HEAD_SENT | (STREAM_END_SENT if end_stream else 0)
             if stream.flags & ENDED_BOTH == ENDED_BOTH:
                 self.close_stream(stream, CLOSED_COMPLETE, 0)
@@ -173,6 +175,8 @@ cdef class ConnectionSender(ConnectionState):
                 stream.flags |= STREAM_END_QUEUED
             elif stream.flags & ENDED_BOTH == ENDED_BOTH:
                 self.close_stream(stream, CLOSED_COMPLETE, 0)
+            if self.out.length >= OUTPUT_FULL and not self.write_blocked:
+                self.on_output_full()
             self.settle()
         finally:
             leave(self)
@@ -197,6 +201,7 @@ cdef class ConnectionSender(ConnectionState):
         while written < length and allowed > 0:
             part = min(<int64_t>min(length - written, <Py_ssize_t>DATA_CHUNK), allowed)
             last = end_stream and written + part == length
+            self.make_room(part)
             append_data(&self.out, stream.id, data + written, <uint32_t>part, last)
             written += part
             allowed -= part
@@ -207,6 +212,13 @@ cdef class ConnectionSender(ConnectionState):
             if last:
                 stream.flags |= STREAM_END_SENT
         return written
+
+    # Bulk goes to a block that is used again and again: no growing in steps, and it stays in the CPU's cache.
+    cdef int make_room(self, Py_ssize_t length) except -1:
+        length += self.out.length + FRAME_HEAD_LENGTH
+        if length > self.out.capacity and length > BUFFER_LONG_STEP:
+            self.pool.widen(&self.out)
+        return 0
 
     cdef int queue_data(self, Stream* stream, const uint8_t* data, Py_ssize_t length) except -1:
         cdef Py_ssize_t left = pending_of(stream)
@@ -244,6 +256,8 @@ cdef class ConnectionSender(ConnectionState):
             # SETTINGS may have shrunk the window since (§6.9.2): then WINDOW_UPDATE links the stream again.
             if stream.send_window > 0:
                 self.send_pending(stream)
+            if self.out.length >= OUTPUT_FULL and not self.write_blocked:
+                self.on_output_full()
         return 0
 
     cdef int send_pending(self, Stream* stream) except -1:
@@ -252,6 +266,7 @@ cdef class ConnectionSender(ConnectionState):
             <int64_t>min(left, <Py_ssize_t>DATA_CHUNK), min(stream.send_window, self.send_window)
         )
         cdef bint end_stream = part == left and stream.flags & STREAM_END_QUEUED
+        self.make_room(part)
         append_data(
             &self.out, stream.id, stream.pending.data + stream.pending_start, <uint32_t>part, end_stream
         )

@@ -38,3 +38,5 @@ cdef class HpackDecoder:
     cdef void allow_table_size(self, uint32_t size) noexcept
     # Ends the borrowing early and frees what an idle connection should not hold. Optional: decode() does it too.
     cdef void release(self) noexcept
+    # No block is expected soon: frees all but the table.
+    cdef void rest(self) noexcept

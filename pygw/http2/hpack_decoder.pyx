@@ -93,6 +93,17 @@ cdef class HpackDecoder:
             self.update_required = True
             self.update_bound = size
 
+    cdef void rest(self) noexcept:
+        if self.capacity == 0 and self.scratch_capacity == 0:
+            return
+        self.release()
+        free(self.fields)
+        self.fields = NULL
+        self.capacity = 0
+        free(self.scratch)
+        self.scratch = NULL
+        self.scratch_capacity = 0
+
     cdef void release(self) noexcept:
         self.field_count = 0
         end_borrowing(&self.table)

@@ -82,6 +82,9 @@ cdef class RecordingConnection(Connection):
     cdef int on_output(self) except -1:
         return self.record(("output",))
 
+    cdef int on_output_full(self) except -1:
+        return self.record(("output_full",))
+
     cdef int on_ready(self) except -1:
         return self.record(("ready",))
 

@@ -5,6 +5,7 @@
 # pointer longer. (The engine itself gives a Stream back only when its outermost call on that connection
 # returns, so that an engine function may still look at `state` after any hook.)
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from ..field cimport Field
 from .buffer cimport Buffer, buffer_free
@@ -71,9 +72,14 @@ cdef class StreamPool:
         Py_ssize_t chunk_count
         readonly Py_ssize_t used
         readonly uint32_t multiplier               # for StreamTables: odd, random
+        PyObject* spare_block                      # a bytes object of OUTPUT_BLOCK octets, or NULL
         bint isolated                              # each Stream its own allocation: sanitizers see use after give()
     cdef Stream* take(self) except NULL            # zeroed but for state, which is STREAM_LIVE
     cdef void give(self, Stream* stream) noexcept  # frees what it holds (pending, trailers)
+    # Moves what is in `out` to a block of OUTPUT_BLOCK octets, where it is in a smaller one.
+    cdef int widen(self, Buffer* out) except -1
+    # `data` was taken from a Buffer of that capacity, and written.
+    cdef void recycle(self, bytes data, Py_ssize_t capacity) noexcept
     cdef int grow(self) except -1
     cdef void shrink(self) noexcept
 

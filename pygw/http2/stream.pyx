@@ -2,8 +2,14 @@
 
 import os
 
+from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_REFCNT
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
+
+from .buffer cimport OUTPUT_BLOCK, Buffer, Py_XDECREF, _PyBytes_New, _PyBytes_Octets
 
 cdef enum:
     CHUNK_STREAMS = 64
@@ -60,6 +66,7 @@ cdef class StreamPool:
                 free_contents(self.chunks[i] + j)
             free(self.chunks[i])
         free(self.chunks)
+        Py_XDECREF(self.spare_block)
 
     cdef Stream* take(self) except NULL:
         cdef Stream* stream
@@ -90,6 +97,31 @@ cdef class StreamPool:
         self.free_list = stream
         if self.used == 0 and self.chunk_count > CHUNKS_KEPT:
             self.shrink()
+
+    cdef int widen(self, Buffer* out) except -1:
+        cdef PyObject* block = self.spare_block
+        if out.capacity >= OUTPUT_BLOCK:
+            return 0
+        self.spare_block = NULL
+        if block == NULL:
+            block = _PyBytes_New(NULL, OUTPUT_BLOCK)
+            if block == NULL:
+                raise MemoryError()
+        if out.length > 0:
+            memcpy(_PyBytes_Octets(block), out.data, <size_t>out.length)
+        Py_XDECREF(out.owner)
+        out.owner = block
+        out.data = <uint8_t*>_PyBytes_Octets(block)
+        out.capacity = OUTPUT_BLOCK
+        return 0
+
+    cdef void recycle(self, bytes data, Py_ssize_t capacity) noexcept:
+        # The references: our caller's and that of the argument list are one and the same.
+        if capacity == OUTPUT_BLOCK and self.spare_block == NULL and Py_REFCNT(data) == 1 and (
+            PyBytes_GET_SIZE(data) >= OUTPUT_BLOCK // 4
+        ):
+            Py_INCREF(data)
+            self.spare_block = <PyObject*>data
 
     cdef int grow(self) except -1:
         cdef Stream* chunk

@@ -184,8 +184,9 @@ cdef ConnectionOptions connection_options(object settings, bint is_client):
     options.is_client = is_client
     # Endpoints may push nothing and open no streams; the number is for clients.
     options.max_concurrent_streams = settings.max_concurrent_streams
-    options.stream_window = settings.stream_window
+    options.stream_window = settings.stream_window if is_client else settings.request_window
     options.stream_window_max = settings.stream_window_max
+    options.window_growth_total = settings.window_growth_total
     options.connection_window = settings.connection_window
     options.credit_at_receipt = is_client
     options.max_header_list_size = settings.max_header_list_size

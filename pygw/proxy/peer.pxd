@@ -46,5 +46,7 @@ cdef class Peer(Connection):
     # The client end's first step, or the server end's after the ClientHello was chosen for.
     cdef int shake_hands(self) except -1
     cdef bytes sealed_output(self)
+    # What is in `out` goes to the transport.
+    cdef int write_output(self) except -1
     # Writes what is in `out`, then closes.
     cdef int close_after_flush(self) except -1

@@ -100,19 +100,25 @@ cdef class Peer(Connection):
 
     def flush(self):
         """Write what has collected; called once per loop turn."""
-        cdef bytes data
         self.is_dirty = False
         if self.write is None:
             return
-        data = self.sealed_output() if self.is_sealed else self.take_output()
-        if data:
-            self.write_out(data)
+        self.write_output()
         if self.closing and self.transport is not None:
             self.transport.close()
             if self.handshake_timer.kind != TIMER_LINGER and self.transport.get_write_buffer_size() > 0:
                 # The transport waits until the other end has read all, which may be never.
                 self.handshake_timer.kind = TIMER_LINGER
                 self.context.arm(&self.handshake_timer, self.context.keepalive_timeout)
+
+    cdef int write_output(self) except -1:
+        cdef Py_ssize_t capacity = self.out.capacity
+        cdef bytes data = self.sealed_output() if self.is_sealed else self.take_output()
+        if data:
+            self.write_out(data)
+            if not self.is_sealed:
+                self.pool.recycle(data, capacity)
+        return 0
 
     cdef int write_out(self, bytes data) except -1:
         self.write(data)
@@ -138,6 +144,16 @@ cdef class Peer(Connection):
 
     cdef int on_output(self) except -1:
         return self.mark_dirty()
+
+    cdef int on_output_full(self) except -1:
+        # Whatever ails this connection is not the other one's whose receive() we are in.
+        if self.write is not None:
+            try:
+                self.write_output()
+            except Exception:
+                logger.exception("write failed", extra={"address": self.address.decode()})
+                self.abort()
+        return 0
 
     cdef int on_failed(self) except -1:
         return self.close_after_flush()

@@ -357,13 +357,13 @@ def test_more_cannot_be_drained_than_came():
     assert connection.stream_state(1)["receive_window"] == 100
 
 
-def pour(connection, octets, *, drains=True):
-    """Sends stream 1 as much, in frames as its windows allow, and drains it or does not."""
+def pour(connection, octets, *, drains=True, stream_id=1):
+    """Sends a stream as much, in frames as its windows allow, and drains it or does not."""
     while octets:
-        size = min(octets, 16384, connection.stream_state(1)["receive_window"])
-        connection.feed(data(1, bytes(size)))
+        size = min(octets, 16384, connection.stream_state(stream_id)["receive_window"])
+        connection.feed(data(stream_id, bytes(size)))
         if drains:
-            connection.drain(1, size)
+            connection.drain(stream_id, size)
         octets -= size
         connection.output()
         connection.take_events()
@@ -398,6 +398,76 @@ def test_it_does_not_grow_for_a_reader_that_lags():
         connection.feed(data(1, bytes(10000)) * 2)
         connection.drain(1, 20000)
     assert connection.stream_state(1)["receive_target"] == 65535
+
+
+def client_that_has_learned(**options):
+    """A client end whose stream 1 has grown to 131070."""
+    connection = client_with_streams(1, stream_window=65535, **options)
+    connection.feed(headers(1, RESPONSE, end_stream=False))
+    pour(connection, 65535)
+    assert connection.stream_state(1)["receive_target"] == 131070
+    return connection
+
+
+def request_more(connection):
+    """Opens another stream; returns its id and the window that it got at once beyond the first one."""
+    stream_id = connection.open()
+    connection.send_headers(stream_id, REQUEST)
+    return stream_id, sum(octets for number, octets in updates_sent(connection) if number == stream_id)
+
+
+def test_new_streams_begin_with_twice_the_window_that_those_before_grew_to():
+    connection = client_that_has_learned()
+    assert request_more(connection) == (3, 262140 - 65535)
+    assert connection.stream_state(3)["receive_window"] == 262140
+    # So a response like the one before needs no WINDOW_UPDATE of its stream.
+    connection.feed(headers(3, RESPONSE, end_stream=False) + data(3, bytes(16384)) * 4)
+    connection.drain(3, 65536)
+    assert updates_sent(connection) == []
+
+
+def test_a_window_that_no_stream_had_use_for_is_forgotten():
+    connection = client_that_has_learned()
+    for _ in range(4):
+        connection.second_passes()
+    assert request_more(connection) == (3, 0)
+
+
+def test_a_window_that_streams_still_need_is_not_forgotten():
+    connection = client_that_has_learned()
+    for stream_id in range(3, 21, 2):
+        assert request_more(connection) == (stream_id, 262140 - 65535)
+        connection.feed(headers(stream_id, RESPONSE, end_stream=False))
+        pour(connection, 65536, stream_id=stream_id)
+        connection.reset(stream_id, frames.CANCEL)
+        connection.second_passes()
+
+
+def test_windows_together_grow_by_no_more_than_the_limit():
+    connection = client_that_has_learned(window_growth_total=262140)
+    assert request_more(connection) == (3, 262140 - 65535)
+    assert request_more(connection) == (5, 0)
+    connection.feed(headers(5, RESPONSE, end_stream=False))
+    pour(connection, 200000, stream_id=5)
+    assert connection.stream_state(5)["receive_target"] == 65535
+    # What ends gives back what it had.
+    connection.reset(3, frames.CANCEL)
+    assert request_more(connection) == (7, 262140 - 65535)
+
+
+def test_much_output_is_told_of_before_the_turn_is_over():
+    connection = ready_server((frames.INITIAL_WINDOW_SIZE, 2**30))
+    connection.feed(headers(1) + window_update(0, 2**30))
+    connection.send_headers(1, RESPONSE)
+    connection.take_events()
+    body = bytes(i % 251 for i in range(400000))
+    connection.send(1, body[:200000])
+    assert ("output_full",) not in connection.take_events()
+    connection.send(1, body[200000:])
+    assert ("output_full",) in connection.take_events()
+    written = [payload for type, _, _, payload in sent(connection) if type == DATA]
+    assert b"".join(written) == body
+    assert connection.output() == b""
 
 
 def test_two_ends_move_a_large_body_through_small_windows():
