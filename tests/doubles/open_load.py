@@ -1,4 +1,4 @@
-"""Load at a given rate and a backend that is not the bottleneck, both in C: open_load.c and bench/relay/backend.c."""
+"""Load at a given rate (open_load.c) and a backend that is not the bottleneck (bench/programs/backend.c), both in C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOAD_OCTETS = 3000  # of the field x-load
-BENCH = ROOT / "bench" / "relay"
+BENCH = ROOT / "bench" / "programs"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def program(source: Path) -> Path:
 async def backend() -> AsyncIterator[int]:
     """A running backend; its port."""
     process = await asyncio.create_subprocess_exec(
-        program(BENCH / "backend.c"), "21", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+        program(BENCH / "backend.c"), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout
     try:
