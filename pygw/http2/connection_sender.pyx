@@ -92,8 +92,6 @@ cdef class ConnectionSender(ConnectionState):
             self.frame_block(stream, end_stream)
             if self.is_client:
                 expect_answers(&self.budgets, REFUND_STREAM)
-            if self.is_client and not stream.flags & STREAM_HEAD_SENT:
-                self.widen_early(stream)
             stream.flags |= STREAM_HEAD_SENT | (STREAM_END_SENT if end_stream else 0)
             if stream.flags & ENDED_BOTH == ENDED_BOTH:
                 self.close_stream(stream, CLOSED_COMPLETE, 0)

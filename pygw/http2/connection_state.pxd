@@ -57,10 +57,6 @@ cdef class ConnectionState(ConnectionHooks):
         int64_t receive_window
         uint32_t uncredited
         int64_t window_growth        # by how much the windows of the open streams exceed options.stream_window, in all
-        # Client end: a new stream's window is raised to this at once, behind its HEADERS: twice what those before it
-        # have grown to, so that streams like them are never held up. Halved in each epoch that had no use for it.
-        uint32_t early_window
-        bint early_window_used
         uint64_t data_received       # DATA octets, for metrics and the flood budgets
         uint64_t data_sent
         uint32_t refused_streams     # beyond max_concurrent_streams; the owner may set it back to 0
@@ -115,7 +111,6 @@ cdef class ConnectionState(ConnectionHooks):
     cdef int settle(self) except -1
     cdef int return_window(self, int64_t octets) except -1
     cdef int return_stream_window(self, Stream* stream, int64_t octets) except -1
-    cdef int widen_early(self, Stream* stream) except -1
     cdef Stream* add_stream(self, uint32_t stream_id) except NULL
     cdef void link_waiting(self, Stream* stream) noexcept
     cdef void unlink_waiting(self, Stream* stream) noexcept

@@ -80,7 +80,6 @@ cdef class ConnectionState(ConnectionHooks):
         self.peer_max_header_list_size = <uint32_t>-1
         self.send_window = DEFAULT_WINDOW
         self.receive_window = DEFAULT_WINDOW
-        self.early_window = options.stream_window
         fill_budgets(&self.budgets, &options.values)
         start_reader(
             &self.reader, not options.is_client, options.values.max_header_block, options.values.max_continuations
@@ -188,9 +187,6 @@ cdef class ConnectionState(ConnectionHooks):
 
     cdef void replenish(self, uint32_t seconds=1) noexcept:
         self.epoch = (self.epoch + 1) & 0xffff
-        if not self.early_window_used:
-            self.early_window = max(self.early_window // 2, self.options.stream_window)
-        self.early_window_used = False
         refund_time(&self.budgets, &self.options.values, seconds)
 
     cdef int end_all(self, uint32_t error_code, const char* reason) except -1:
@@ -282,20 +278,6 @@ cdef class ConnectionState(ConnectionHooks):
             self.uncredited = 0
         return 0
 
-    # A message that is a little longer than the first window costs another turn of both ends, for a few octets.
-    cdef int widen_early(self, Stream* stream) except -1:
-        cdef uint32_t more
-        if self.early_window <= stream.receive_target:
-            return 0
-        more = self.early_window - stream.receive_target
-        if self.window_growth + more > <int64_t>self.options.window_growth_total:
-            return 0
-        append_window_update(&self.out, stream.id, more)
-        stream.receive_window += more
-        stream.receive_target += more
-        self.window_growth += more
-        return 0
-
     # ===== streams =====
 
     cdef Stream* add_stream(self, uint32_t stream_id) except NULL:
@@ -349,8 +331,6 @@ cdef class ConnectionState(ConnectionHooks):
         self.unlink_waiting(stream)
         free_contents(stream)
         self.window_growth -= <int64_t>stream.receive_target - self.options.stream_window
-        if stream.uncredited >= self.options.stream_window:
-            self.early_window_used = True
         if not self.credit_at_receipt:
             self.uncredited += stream.undrained
         stream.undrained = 0
@@ -442,7 +422,4 @@ cdef uint32_t grow_window(ConnectionState self, Stream* stream, uint32_t drained
         return 0
     self.window_growth += more
     stream.receive_target = old + more
-    if self.is_client:
-        self.early_window_used = True
-        self.early_window = max(self.early_window, min(limit // 2, stream.receive_target) * 2)
     return more

@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from pygw.settings import Settings
 from tests.doubles import frames
 from tests.doubles.engine import (
     exchange,
@@ -400,59 +401,25 @@ def test_it_does_not_grow_for_a_reader_that_lags():
     assert connection.stream_state(1)["receive_target"] == 65535
 
 
-def client_that_has_learned(**options):
-    """A client end whose stream 1 has grown to 131070."""
-    connection = client_with_streams(1, stream_window=65535, **options)
-    connection.feed(headers(1, RESPONSE, end_stream=False))
-    pour(connection, 65535)
-    assert connection.stream_state(1)["receive_target"] == 131070
-    return connection
-
-
-def request_more(connection):
-    """Opens another stream; returns its id and the window that it got at once beyond the first one."""
-    stream_id = connection.open()
-    connection.send_headers(stream_id, REQUEST)
-    return stream_id, sum(octets for number, octets in updates_sent(connection) if number == stream_id)
-
-
-def test_new_streams_begin_with_twice_the_window_that_those_before_grew_to():
-    connection = client_that_has_learned()
-    assert request_more(connection) == (3, 262140 - 65535)
-    assert connection.stream_state(3)["receive_window"] == 262140
-    # So a response like the one before needs no WINDOW_UPDATE of its stream.
-    connection.feed(headers(3, RESPONSE, end_stream=False) + data(3, bytes(16384)) * 4)
-    connection.drain(3, 65536)
+def test_a_message_of_64_kib_comes_in_one_go():
+    connection = client_with_streams(1, stream_window=Settings().stream_window)
+    connection.feed(headers(1, RESPONSE, end_stream=False) + data(1, bytes(16384)) * 4 + data(1, bytes(5)))
+    assert connection.stream_state(1)["receive_window"] > 0
     assert updates_sent(connection) == []
 
 
-def test_a_window_that_no_stream_had_use_for_is_forgotten():
-    connection = client_that_has_learned()
-    for _ in range(4):
-        connection.second_passes()
-    assert request_more(connection) == (3, 0)
-
-
-def test_a_window_that_streams_still_need_is_not_forgotten():
-    connection = client_that_has_learned()
-    for stream_id in range(3, 21, 2):
-        assert request_more(connection) == (stream_id, 262140 - 65535)
-        connection.feed(headers(stream_id, RESPONSE, end_stream=False))
-        pour(connection, 65536, stream_id=stream_id)
-        connection.reset(stream_id, frames.CANCEL)
-        connection.second_passes()
-
-
 def test_windows_together_grow_by_no_more_than_the_limit():
-    connection = client_that_has_learned(window_growth_total=262140)
-    assert request_more(connection) == (3, 262140 - 65535)
-    assert request_more(connection) == (5, 0)
-    connection.feed(headers(5, RESPONSE, end_stream=False))
-    pour(connection, 200000, stream_id=5)
-    assert connection.stream_state(5)["receive_target"] == 65535
+    connection = client_with_streams(3, stream_window=65535, window_growth_total=65535)
+    for stream_id in (1, 3, 5):
+        connection.feed(headers(stream_id, RESPONSE, end_stream=False))
+    pour(connection, 65535, stream_id=1)
+    assert connection.stream_state(1)["receive_target"] == 131070
+    pour(connection, 200000, stream_id=3)
+    assert connection.stream_state(3)["receive_target"] == 65535
     # What ends gives back what it had.
-    connection.reset(3, frames.CANCEL)
-    assert request_more(connection) == (7, 262140 - 65535)
+    connection.reset(1, frames.CANCEL)
+    pour(connection, 200000, stream_id=5)
+    assert connection.stream_state(5)["receive_target"] == 131070
 
 
 def test_much_output_is_told_of_before_the_turn_is_over():
