@@ -1,5 +1,6 @@
 # endpoint.pyx: one address of a backend. See endpoint.pxd.
 
+cimport cython
 from libc.stdint cimport uint64_t
 
 from .call_failure cimport call_failed
@@ -13,6 +14,8 @@ from .held_request cimport forget_last_section
 from .peer cimport Peer
 
 
+# Endpoints and their connections hold each other, so the collector ends them; the context must live until __dealloc__.
+@cython.no_gc_clear
 cdef class Endpoint:
 
     def __cinit__(self, Context context, str host, int port, dialer, tls=None):
@@ -28,6 +31,7 @@ cdef class Endpoint:
         self.load.pending_gauge = &context.counters.upstream_pending
 
     def __dealloc__(self):
+        # None where __cinit__ has failed.
         if self.context is not None:
             forget_last_section(self.context, &self.load)
 
