@@ -86,8 +86,14 @@ class AdminServer:
 
     def stop_accepting(self) -> None:
         """Leave new connections to whoever else has the socket."""
-        if self._server is not None:
-            self._server.close()
+        if self._server is None:
+            return
+        loop = asyncio.get_running_loop()
+        for sock in self._server.sockets:
+            loop.remove_reader(sock.fileno())
+        # In the next turn: a connection that this one has accepted is not joined to the server before that, and
+        # would be reset.
+        loop.call_soon(self._server.close)
 
     async def close(self) -> None:
         """Stop, and end all connections."""
