@@ -202,13 +202,15 @@ def test_a_worker_that_waits_for_its_configuration_can_drain() -> None:
     drive(test)
 
 
-def test_drain_says_goaway_twice_serves_what_waited_and_ends() -> None:
+def test_drain_says_goaway_serves_what_waited_and_ends() -> None:
     async def test(driver: Driver) -> None:
         await driver.publish(config())
         port = driver.listen()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(PREFACE)
-        assert (await reader.readexactly(9))[3] == SETTINGS
+        header = await reader.readexactly(9)
+        assert header[3] == SETTINGS
+        await reader.readexactly(int.from_bytes(header[:3], "big"))
         os.kill(driver.pid, signal.SIGSTOP)  # so that the next one waits in the accept queue
         late_reader, late_writer = await asyncio.open_connection("127.0.0.1", port)
         late_writer.write(PREFACE)
@@ -216,8 +218,9 @@ def test_drain_says_goaway_twice_serves_what_waited_and_ends() -> None:
         os.kill(driver.pid, signal.SIGCONT)
         late = await asyncio.wait_for(frame_types(late_reader), 10)
         assert late[0] == SETTINGS
-        assert late.count(GOAWAY) == 2
-        await asyncio.wait_for(reader.read(-1), 10)
+        assert late.count(GOAWAY) == 1  # the last; the first one comes only where there was a request
+        early = await asyncio.wait_for(frame_types(reader), 10)
+        assert early.count(GOAWAY) == 1
         assert await driver.ended() == 0
         for one in (writer, late_writer):
             one.close()

@@ -143,6 +143,8 @@ class ScriptedBackend:
                 peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
                 # Wakes the thread, whose close() then resets; close() here would wait until it wakes by itself.
                 peer.socket.shutdown(socket.SHUT_RD)
+        # A call that goes out before the reset would be another case.
+        self.wait_for(lambda: all(peer.socket.fileno() == -1 for peer in opened))
 
     def note(self, seen: Seen) -> None:
         """Record a request."""
