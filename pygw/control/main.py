@@ -72,9 +72,11 @@ class Control:
                 self._serve_admin(message["sockets"], fds)
             case "draining":
                 if message["is_handed_over"]:
+                    # Who still asks on a connection made before asks about the address, where a successor is ready.
                     for server in self._servers:
                         server.stop_accepting()
-                self.controller.drain()
+                else:
+                    self.controller.drain()
                 if self.kubernetes is not None and self._leaving is None:
                     self._leaving = self._in_background(self.kubernetes.drain())
             case unknown:
