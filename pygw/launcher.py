@@ -93,6 +93,7 @@ class Launcher:
     workers: list[Child] = field(init=False)
     is_ready: bool = False
     is_draining: bool = False
+    _is_handed_over: bool = False  # to a successor, which answers probes now
     is_accepting: bool = True
     is_stopping: bool = False
     version: int = 0  # of the configuration last published
@@ -247,7 +248,7 @@ class Launcher:
         for worker in self.workers:
             self._connect(worker)
         if self.is_draining:
-            self.control.send({"type": "draining", "is_handed_over": False})
+            self.control.send({"type": "draining", "is_handed_over": self._is_handed_over})
 
     def _connect(self, worker: Child) -> None:
         """A new channel between a worker and the control process, where both live."""
@@ -439,7 +440,7 @@ class Launcher:
 
     def _on_taken_over(self, pid: int) -> None:
         """A successor serves on our sockets: no load balancer needs to notice, so there is no delay."""
-        self._handover = None
+        self._handover, self._is_handed_over = None, True
         self.control.send({"type": "draining", "is_handed_over": True})
         for sock in self._admin_sockets.values():
             sock.close()
@@ -501,7 +502,7 @@ class Launcher:
             delay = self.options.drain_delay if self.is_ready else 0.0
         log.info("draining", extra={"cause": cause, "delay": delay, "timeout": self.options.drain_timeout})
         self.is_draining = True
-        self.control.send({"type": "draining", "is_handed_over": False})
+        self.control.send({"type": "draining", "is_handed_over": self._is_handed_over})
         self._loop.call_later(delay, self._stop_accepting)
 
     def _stop_accepting(self) -> None:
