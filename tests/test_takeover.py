@@ -126,14 +126,18 @@ def test_the_admin_address_goes_over(config: Path, run_dir: Path) -> None:
         line.who()  # so that it lives on for a while
         with successor(config, run_dir, old.port, "--admin", admin) as new:
             answers = set()
+            resets = []
 
             def is_over() -> bool:
-                with contextlib.suppress(ConnectionResetError):
+                try:
                     answers.add(old.get("/readyz"))
+                except ConnectionResetError as error:
+                    resets.append(error)
                 return any(entry["message"] == "taken over" for entry in new.lines)
 
             new.eventually(is_over, "taken over")
             assert answers == {(200, "ready\n")}
+            assert len(resets) <= 1  # seen in 2 of 3 runs of the whole suite, its cause not found
             old.log("draining")
 
             def answers_alone() -> bool:
