@@ -126,10 +126,9 @@ async def reloads(served, backend):
 
 async def hang_up(served, backend):
     """All connections end, so that what they hold is seen, and what the doubles keep of them goes."""
-    for peer in [*served.clients, *backend.peers]:
-        await peer.close()
-    served.clients.clear()
-    backend.peers.clear()
+    for peers in (served.clients, backend.peers):
+        while peers:  # while one is closed, the gateway may connect anew
+            await peers.pop().close()
     async with asyncio.timeout(5):
         while served.relay.open_connections or served.relay.context.pool.used:
             await asyncio.sleep(0)
