@@ -1,24 +1,24 @@
 # _fastmatch.pxd: from a request to a rule (RouteTable) and from a rule to one of its backends (pick).
 #
 # A RouteTable reads the flat image that pygw/tables.py compiles from a GatewayConfig: no Python object per
-# rule, shared by all workers (a read-only mapping of one memfd). The records lie in the image (image_layout.pxd);
-# Spans are relative to RouteTable.base; a Request is what match() reads (request_target.pxd). Of pygw's data path it
-# knows only field.pxd. The order of decision is that of the Gateway API's GRPCRouteRule.matches; what is no gRPC call,
-# or none that a GRPCRoute takes, is for HTTPRoutes (http_match.pxd).
+# rule, shared by all workers (a read-only mapping of one memfd). The records lie in the image (match/image_layout.pxd);
+# Spans are relative to RouteTable.base; a Request is what match() reads (match/request_target.pxd). Of pygw's data path
+# it knows only field.pxd. The order of decision is that of the Gateway API's GRPCRouteRule.matches; what is no gRPC
+# call, or none that a GRPCRoute takes, is for HTTPRoutes (match/http_match.pxd).
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from .field cimport Field
-from .http_match cimport HttpMatcher
-from .image_check cimport ImageProof
-from .image_layout cimport (
+from .match.http_match cimport HttpMatcher
+from .match.image_check cimport ImageProof
+from .match.image_layout cimport (
     EDIT_ADD, EDIT_REMOVE, EDIT_SET, SECTION_LISTENERS, SECTION_MIRRORS, BackendRefRecord, EditOperation, EditRecord,
     HeaderTupleRecord, HeaderValuesRecord, ImageHeader, ListenerRecord, ListRef, MethodRecord, MirrorRecord,
     PatternLeafRecord, RedirectRecord, RuleRecord, SECTION_REDIRECTS, Span,
 )
-from .regex_cache cimport RegexSet
-from .request_target cimport Host, Request
-from .request_values cimport RequestValues
-from .weighted_picker cimport WeightedPicker
+from .match.regex_cache cimport RegexSet
+from .match.request_target cimport Host, Request
+from .match.request_values cimport RequestValues
+from .match.weighted_picker cimport WeightedPicker
 
 cdef struct Found:
     const RuleRecord* rule       # NULL: nothing matches

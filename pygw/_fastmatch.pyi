@@ -1,6 +1,6 @@
 from typing import Any
 
-from .regex_cache import RegexSet
+from .match.regex_cache import RegexSet
 
 class RouteTable:
     """The routes of one GatewayConfig, compiled by `tables.compile_image`."""

@@ -1,4 +1,4 @@
-# _fastmatch.pyx: see _fastmatch.pxd; the records are described in image_layout.pxd, what a match costs in tables.py.
+# _fastmatch.pyx: see _fastmatch.pxd; records are described in match/image_layout.pxd, what a match costs in tables.py.
 #
 # The order of search is the order of precedence (Gateway API, GRPCRouteRule.matches): hostnames from the
 # most specific, then exact service and method, exact service with method regexes, service alone, service regexes,
@@ -8,17 +8,17 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
-from .http_match cimport open_http_matcher
-from .image_check cimport ImageProof
-from .image_index cimport (
+from .match.http_match cimport open_http_matcher
+from .match.image_check cimport ImageProof
+from .match.image_index cimport (
     Walk, hash_method, hash_octets, hash_pair, mix, span_is, walk_next, walk_start,
 )
-from .image_layout cimport *
-from .python_request cimport PythonRequest
-from .regex_cache cimport DecisionCache, RegexSet
-from .request_target cimport Host, Request, read_host, split_path
-from .request_values cimport HeaderValue, open_values
-from .weighted_picker cimport open_picker
+from .match.image_layout cimport *
+from .match.python_request cimport PythonRequest
+from .match.regex_cache cimport DecisionCache, RegexSet
+from .match.request_target cimport Host, Request, read_host, split_path
+from .match.request_values cimport HeaderValue, open_values
+from .match.weighted_picker cimport open_picker
 
 from .local_address import canonical_address
 

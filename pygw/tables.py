@@ -1,8 +1,8 @@
 """From a GatewayConfig to an image: which listeners answer at which address, and which routes at which hostname.
 
-The image (image_layout.pxd) is flat and position-independent: the control process compiles it once, all workers map it
-read-only. Decided here: how Gateways that share a port are merged, and the order of routes by age and name (Gateway
-API, GRPCRouteRule.matches, precedence steps 6 and 7). All else is decided where a request is matched, in
+The image (match/image_layout.pxd) is flat and position-independent: the control process compiles it once, all workers
+map it read-only. Decided here: how Gateways that share a port are merged, and the order of routes by age and name
+(Gateway API, GRPCRouteRule.matches, precedence steps 6 and 7). All else is decided where a request is matched, in
 _fastmatch.pyx.
 
 What an image costs: each match is indexed once for every distinct set of routes that shares a hostname with its route,
@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pygw.image_builder import ImageBuilder
 from pygw.local_address import canonical_address
+from pygw.match.image_builder import ImageBuilder
 from pygw.model import GatewayConfig, ListenerConfig, RouteConfig, TlsConfig
 from pygw.tls_snapshot import TlsSnapshot
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pygw.match.regex_cache import DecisionCache, RegexSet
 from pygw.regex import check, matcher
-from pygw.regex_cache import DecisionCache, RegexSet
 
 
 @pytest.mark.parametrize("pattern", [r".*\.v2\..*", "a|b", "(?i)abc", r"\pL+", "", "[^/]+", "(a)(b)", "(?P<name>x)"])

@@ -30,9 +30,9 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path) for path in SOURCES}
-# The matcher is the compiled modules at the root, and two leaves of plain Python.
-MATCHER = {name_of(path) for path in CYTHON if path.parent == ROOT / "pygw"} - {"pygw", "pygw.field"}
-MATCHER |= {"pygw.regex", "pygw.local_address"}
+# The matcher is _fastmatch, what it is made of, and two leaves of plain Python.
+MATCHER = {name_of(path) for path in SOURCES if path.parent == ROOT / "pygw/match"}
+MATCHER |= {"pygw._fastmatch", "pygw.regex", "pygw.local_address"}
 
 
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -84,7 +84,7 @@ def may_import(importer: str, imported: str) -> bool:
         return within(imported, "pygw.http2") or imported == "pygw.field"
     if importer in MATCHER:
         if imported == "pygw.model":  # what builds an image reads the configuration; what matches sees octets alone
-            return importer == "pygw.image_builder"
+            return importer == "pygw.match.image_builder"
         return imported in MATCHER or imported == "pygw.field"
     if within(importer, "pygw.demo"):
         return within(imported, "pygw.demo") or imported in LEAVES

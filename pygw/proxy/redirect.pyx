@@ -6,8 +6,8 @@ from libc.stdint cimport uint8_t, uint16_t
 from .._fastmatch cimport Found, ListRef, RedirectRecord, RouteTable, Span
 from ..field cimport TOKEN_CONTENT_LENGTH, TOKEN_OTHER, TOKEN_STATUS, Field
 from ..http2.message cimport RequestHead
-from ..image_layout cimport REDIRECT_FULL_PATH, REDIRECT_PREFIX
-from ..request_target cimport length_without_port
+from ..match.image_layout cimport REDIRECT_FULL_PATH, REDIRECT_PREFIX
+from ..match.request_target cimport length_without_port
 from .call_failure cimport call_answered
 from .call_record cimport Call
 from .context cimport Context

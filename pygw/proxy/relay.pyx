@@ -5,7 +5,7 @@
 import logging
 
 from .._fastmatch cimport RouteTable
-from ..image_check cimport ImageProof
+from ..match.image_check cimport ImageProof
 from .backend cimport Backend
 from .call_failure cimport call_failed, call_refused
 from .call_life cimport up_peer

@@ -9,7 +9,7 @@ import pytest
 
 from pygw import tables
 from pygw.backend_list import CHUNK, Backends, read_backends, write_backends
-from pygw.image_check import ImageProof
+from pygw.match.image_check import ImageProof
 from pygw.model import BackendRefConfig, GatewayConfig, ListenerConfig, MatchConfig, RouteConfig, RuleConfig
 from pygw.proxy.relay import Relay
 from pygw.settings import Settings

@@ -4,7 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free
 
-from .field cimport TOKEN_OTHER, TOKEN_UNKNOWN_PSEUDO, Field
+from ..field cimport TOKEN_OTHER, TOKEN_UNKNOWN_PSEUDO, Field
 
 
 cdef class PythonRequest:

@@ -1,6 +1,6 @@
 # python_request.pxd: a request given as Python values, in the form that match() reads. For explain, tests, benchmarks.
 
-from .field cimport Field
+from ..field cimport Field
 from .request_target cimport Request
 
 cdef class PythonRequest:

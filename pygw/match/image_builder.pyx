@@ -7,7 +7,7 @@
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from .field cimport (
+from ..field cimport (
     TOKEN_CONTENT_LENGTH, TOKEN_CONTENT_TYPE, TOKEN_COOKIE, TOKEN_GRPC_ENCODING, TOKEN_GRPC_MESSAGE,
     TOKEN_GRPC_STATUS, TOKEN_GRPC_TIMEOUT, TOKEN_HOST, TOKEN_OTHER, TOKEN_TE, TOKEN_USER_AGENT,
     TOKEN_X_FORWARDED_FOR, TOKEN_X_FORWARDED_PROTO,

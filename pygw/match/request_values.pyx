@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
-from .field cimport TOKEN_AUTHORITY, TOKEN_UNKNOWN_PSEUDO, Field
+from ..field cimport TOKEN_AUTHORITY, TOKEN_UNKNOWN_PSEUDO, Field
 from .image_index cimport Walk, hash_octets, span_is, walk_next, walk_start
 from .image_layout cimport (
     NONE, SECTION_NAMES, SECTION_SLOTS, TABLE_NAMES, ImageHeader, ListRef, NameRecord, Slot,

@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr
-from .field cimport Field
+from ..field cimport Field
 from .image_layout cimport LONGEST_HOST
 
 cdef struct Request:             # what match() reads; borrowed
