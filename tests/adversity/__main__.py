@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from . import report
-from .case import GROUPS, Case, CaseError, NotApplicableError, Outcome
+from .case import GROUPS, Case, CaseError, CaseTimeoutError, NotApplicableError, Outcome, limited
 from .cases import CASES
 from .proxies import PROXIES, NotInstalledError, Program, find
 from .rig import LoadRig, Rig, ScriptRig, kinds
 
 HALF_OPEN = 12.0      # 10 s is the goal; as much again as a tick of somebody's timer wheel
+CASE_LIMIT = 45.0     # seconds, thrice what the longest case takes: what hangs has failed
+RIG_LIMIT = 60.0      # for starting proxy, backend and victim, and for what a call alone costs
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -59,14 +63,15 @@ def chosen(options: argparse.Namespace) -> list[Case]:
     return [case for case in CASES if case.group in groups and (not names or names & {case.name, case.id})]
 
 
-def run_case(rig: Rig, case: Case) -> Outcome:
-    """Run one case, whatever it does."""
+def run_case(rig: Rig, case: Case, limit: float = CASE_LIMIT) -> Outcome:
+    """Run one case, whatever it does and however long it would take."""
     outcome = Outcome(rig.program.name, case.group, case.name, False)
     start = time.monotonic()
     try:
-        rig.prepare()
-        case.run(rig)
-        rig.check_alive()
+        with limited(limit):
+            rig.prepare()
+            case.run(rig)
+            rig.check_alive()
         outcome.passed = True
     except NotApplicableError as reason:
         outcome.passed, outcome.reason = None, str(reason)
@@ -74,6 +79,7 @@ def run_case(rig: Rig, case: Case) -> Outcome:
         outcome.reason = str(reason)
     except Exception as error:  # whatever one proxy makes of a case must not end the others
         outcome.reason = f"{type(error).__name__}: {error}"
+        rig.is_broken = isinstance(error, CaseTimeoutError)
     outcome.seconds = round(time.monotonic() - start, 2)
     outcome.measures = rig.measures
     return outcome
@@ -82,13 +88,58 @@ def run_case(rig: Rig, case: Case) -> Outcome:
 def run(program: Program, cases: Sequence[Case], seconds: float, folder: Path) -> Iterator[Outcome]:
     """Run the cases against a program, those of a kind of rig together."""
     for kind, groups in kinds(list(dict.fromkeys(case.group for case in cases))).items():
-        rig: ScriptRig | LoadRig = kind(program, folder / kind.__name__, seconds=seconds, half_open=HALF_OPEN)
-        try:
-            for case in cases:
-                if case.group in groups:
-                    yield run_case(rig, case)
-        finally:
+
+        start = functools.partial(start_rig, kind, program, seconds, folder)
+        yield from run_on_rigs(start, program.name, [case for case in cases if case.group in groups])
+
+
+def start_rig(
+    kind: type[ScriptRig] | type[LoadRig], program: Program, seconds: float, folder: Path, number: int
+) -> ScriptRig | LoadRig:
+    """A rig in a folder of its own."""
+    with limited(RIG_LIMIT):
+        return kind(program, folder / f"{kind.__name__}-{number}", seconds=seconds, half_open=HALF_OPEN)
+
+
+def run_on_rigs(
+    start: Callable[[int], ScriptRig | LoadRig], proxy: str, cases: Sequence[Case], limit: float = CASE_LIMIT
+) -> Iterator[Outcome]:
+    """Run the cases on one rig; behind one that hung on another, since nobody knows what state it left."""
+    rig: ScriptRig | LoadRig | None = None
+    try:
+        for number, case in enumerate(cases):
+            try:
+                rig = rig or start(number)
+            except Exception as error:  # a proxy that cannot be started fails its cases, and not the run
+                reason = f"it could not be started: {type(error).__name__}: {error}"
+                yield from (Outcome(proxy, other.group, other.name, False, reason) for other in cases[number:])
+                return
+            yield run_case(rig, case, limit)
+            if rig.is_broken:
+                rig.stop()
+                rig = None
+    finally:
+        if rig:
             rig.stop()
+
+
+def run_together(
+    options: argparse.Namespace, ready: Sequence[Program], cases: Sequence[Case], folder: Path
+) -> list[Outcome]:
+    """Run these cases against each program at the same time, in a process each: most of them is waiting."""
+    running = []
+    for program in ready:
+        output = folder / f"{program.name}.json"
+        command = [sys.executable, "-m", __spec__.name, "--seconds", str(options.seconds), "-o", "json"]
+        command += ["--output", str(output), "--proxy", program.name]
+        command += [word for case in cases for word in ("--case", case.id)]
+        command += [word for venv in options.peers for word in ("--peers", venv)]
+        running.append((output, subprocess.Popen(command)))
+    outcomes = []
+    for output, process in running:
+        process.wait()
+        outcomes += [Outcome(**row) for row in json.loads(output.read_text())]
+    return outcomes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,10 +151,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     outcomes = [Outcome(**row) for path in options.read for row in json.loads(path.read_text())]
     with tempfile.TemporaryDirectory() as folder:
-        for program in programs(options) if not options.read else ():
-            for outcome in run(program, cases, options.seconds, Path(folder)):
+        ready = list(programs(options)) if not options.read else []
+        waiting = [case for case in cases if case.group == "slow"] if len(ready) > 1 and not options.start else []
+        for program in ready:
+            for outcome in run(program, [case for case in cases if case not in waiting], options.seconds, Path(folder)):
                 outcomes.append(outcome)
                 print(report.line(outcome), file=sys.stderr, flush=True)
+        if waiting:
+            outcomes += run_together(options, ready, waiting, Path(folder))
     if options.output_format == "json":
         text = json.dumps(report.as_json(outcomes), indent=1)
     elif options.output_format == "markdown":

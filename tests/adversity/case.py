@@ -5,7 +5,9 @@ A case is a function of a Rig that raises CaseError, by expect(), where the prox
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +16,15 @@ if TYPE_CHECKING:
 
 GROUPS = ("floods", "slow", "protocol", "headers", "backend", "grpc", "drain")
 
+AGAIN = 5.0  # seconds until what hangs while it cleans up is interrupted as well
+
 
 class CaseError(Exception):
     """The proxy did not do what the case asks; the text says what it did."""
+
+
+class CaseTimeoutError(Exception):
+    """The case did not end. Neither a CaseError nor an OSError, which cases catch."""
 
 
 class NotApplicableError(Exception):
@@ -75,3 +83,19 @@ def expect(holds: object, otherwise: str) -> None:
     """Raise CaseError where the first is not true."""
     if not holds:
         raise CaseError(otherwise)
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise CaseTimeoutError in the body where it has not ended by then. For the main thread (signal.setitimer)."""
+
+    def interrupt(*_: object) -> None:
+        raise CaseTimeoutError(f"it did not end within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -78,7 +78,8 @@ class Helper:
         """End it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a line that it did not live to read
+            self.process.stdin.close()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -104,6 +105,7 @@ class Rig:
         self.cpu_slack = cpu_slack  # by how much a flood may miss its goal of CPU: machines are noisy
         self.measures: dict[str, Any] = {}
         self.is_spent = False       # the case was about the end of the proxy: the next one gets another
+        self.is_broken = False      # a case hung: nobody knows what state the rig is in
         self._starts = 0
 
     def start_proxy(self, backend: int) -> None:
@@ -156,7 +158,11 @@ class ScriptRig(Rig):
     def __init__(self, program: Program, folder: Path, **options: float) -> None:
         super().__init__(program, folder, **options)
         self.backend = ScriptedBackend()
-        self.start_proxy(self.backend.port)
+        try:
+            self.start_proxy(self.backend.port)
+        except BaseException:
+            self.stop()
+            raise
 
     def prepare(self) -> None:
         """A backend that answers well, and a proxy that has noticed."""
@@ -171,8 +177,9 @@ class ScriptRig(Rig):
         self.backend.reset()
 
     def stop(self) -> None:
-        """End all."""
-        self.proxy.stop()
+        """End all that has begun."""
+        if hasattr(self, "proxy"):
+            self.proxy.stop()
         self.backend.__exit__()
 
 
