@@ -134,11 +134,15 @@ def run_together(
         command += ["--output", str(output), "--proxy", program.name]
         command += [word for case in cases for word in ("--case", case.id)]
         command += [word for venv in options.peers for word in ("--peers", venv)]
-        running.append((output, subprocess.Popen(command)))
+        running.append((program.name, output, subprocess.Popen(command)))
     outcomes = []
-    for output, process in running:
-        process.wait()
-        outcomes += [Outcome(**row) for row in json.loads(output.read_text())]
+    for name, output, process in running:
+        code = process.wait()
+        if output.exists():
+            outcomes += [Outcome(**row) for row in json.loads(output.read_text())]
+        else:
+            reason = f"the process of its half-open cases ended with {code}"
+            outcomes += [Outcome(name, case.group, case.name, False, reason) for case in cases]
     return outcomes
 
 
@@ -152,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes = [Outcome(**row) for path in options.read for row in json.loads(path.read_text())]
     with tempfile.TemporaryDirectory() as folder:
         ready = list(programs(options)) if not options.read else []
-        waiting = [case for case in cases if case.group == "slow"] if len(ready) > 1 and not options.start else []
+        waiting = [case for case in cases if case.is_waiting] if len(ready) > 1 and not options.start else []
         for program in ready:
             for outcome in run(program, [case for case in cases if case not in waiting], options.seconds, Path(folder)):
                 outcomes.append(outcome)

@@ -39,6 +39,7 @@ class Case:
     name: str
     run: Callable[[Rig], None]
     about: str
+    is_waiting: bool = False  # it does next to nothing meanwhile, so that others of the kind may run beside it
 
     @property
     def id(self) -> str:
@@ -62,11 +63,11 @@ class Outcome:
 CASES: list[Case] = []
 
 
-def add(group: str, name: str, run: Callable[[Rig], None], about: str) -> None:
+def add(group: str, name: str, run: Callable[[Rig], None], about: str, is_waiting: bool = False) -> None:
     """Put a case on the list. For cases that are rows of a table; a single one is declared by @case."""
     assert group in GROUPS, group
     assert all((other.group, other.name) != (group, name) for other in CASES), f"{group}/{name} is there twice"
-    CASES.append(Case(group, name, run, about))
+    CASES.append(Case(group, name, run, about, is_waiting))
 
 
 def case(group: str, name: str) -> Callable[[Callable[[Rig], None]], Callable[[Rig], None]]:

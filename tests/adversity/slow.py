@@ -55,7 +55,7 @@ HALVES: list[tuple[str, Callable[[], bytes], str]] = [
     ("half-headers-frame", lambda: START + wire.headers(1, BLOCK)[:40], "with half a HEADERS frame"),
 ]  # fmt: skip
 for name, make, words in HALVES:
-    add("slow", name, partial(half_open, make), f"Connections {words} are closed in time.")
+    add("slow", name, partial(half_open, make), f"Connections {words} are closed in time.", is_waiting=True)
 
 
 @contextlib.contextmanager
