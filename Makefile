@@ -49,7 +49,7 @@ conformance: build  ## the official Gateway API suite and our cluster tests on a
 bench: build  ## pygw beside other gateways: the table of the numbers to reach, in about 4 minutes (bench/README.md)
 	$(PY) -m bench $(BENCH)
 
-bench-full: build  ## all scenarios, in 10 to 12 minutes; BENCH="--only NAME" for options
+bench-full: build  ## all scenarios, in about 15 minutes; BENCH="--only NAME" for options
 	$(PY) -m bench --full $(BENCH)
 
 bench-gate: build  ## instructions of each operation against the merge base (BASE=COMMIT): fails where one costs 2 % more

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from bench import page
+from bench.builds import build_ghz, build_pingora
 from bench.measure import MEASURES_ALONE, Reasons, Results, Sample, measure
 from bench.processes import (
     ROOT,
@@ -41,13 +42,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog="exit codes: 0 measured; 1 pygw, or the suite itself, failed; 2 unusable arguments; "
                "3 with --strict: a number to reach was not reached",
     )
-    parser.add_argument("--full", action="store_true", help="all scenarios (10-12 minutes), not the short choice (4)")
+    parser.add_argument("--full", action="store_true", help="all scenarios (15 minutes), not the short choice (4)")
     parser.add_argument("--smoke", action="store_true", help="one short round of what was chosen: does it work?")
     parser.add_argument("--only", type=split, metavar="NAME,...", help="only these scenarios; * and ? stand for any")
     parser.add_argument("--peers", type=split, metavar="NAME,...", help=f"only these beside pygw: {', '.join(PROXIES)}")
     parser.add_argument("--rounds", type=int, help="rounds of every scenario (default: 1 to 5, as it needs)")
     parser.add_argument("--minutes", type=float, metavar="N",
-                        help="after so long, one round of each scenario that is left (default: 5, 12 with --full)")
+                        help="after so long, one round of each scenario that is left (default: 5, 15 with --full)")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results", help="the folder for the page")
     parser.add_argument("--no-page", action="store_true", help="print the table and write nothing")
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
@@ -96,7 +97,7 @@ def show(sample: Sample) -> str:
 
 def is_late(arguments: argparse.Namespace, seconds: float) -> bool:
     """Whether a run is to hurry after so long: a machine that is busy must not make it endless."""
-    minutes = arguments.minutes or (None if arguments.rounds else 12 if arguments.full else 5)
+    minutes = arguments.minutes or (None if arguments.rounds else 15 if arguments.full else 5)
     return minutes is not None and seconds > minutes * 60
 
 
@@ -124,7 +125,8 @@ class Suite:
         """A scenario that brings up pygw itself."""
         self._stop(list(self._up))  # idle neighbours would still be woken now and then
         try:
-            found = MEASURES_ALONE[scenario.kind](scenario, self.placement)
+            present = tuple(proxy for proxy in scenario.proxies if self._takes_part(Variant(str(proxy))))
+            found = MEASURES_ALONE[scenario.kind](dataclasses.replace(scenario, proxies=present), self.placement)
         except NotMeasurableError as error:
             say(f"  {error}")
             self.reasons[scenario.name] = str(error)
@@ -139,6 +141,11 @@ class Suite:
     def run(self, scenario: Scenario) -> None:
         """All rounds of a scenario. Who fails is left out of the others, with the reason."""
         began = time.monotonic()
+        trouble = build_ghz() if scenario.kind == "ghz" else ""
+        if trouble:
+            say(f"  {trouble}")
+            self.reasons[scenario.name] = trouble
+            return
         left = [variant for variant in scenario.variants() if self._takes_part(variant)]
         if scenario.kind == "memory":  # memory that an earlier scenario gave back would be taken again, and not seen
             self._stop(left)
@@ -177,15 +184,19 @@ class Suite:
         self._backend.stop()
 
 
-def find_peers(wanted: list[str] | None, reasons: Reasons) -> list[str]:
+def find_peers(wanted: list[str] | None, reasons: Reasons, *, is_full: bool) -> list[str]:
     """The peers that can be measured; the others' reasons are noted."""
     peers = [name for name in wanted or PROXIES if name != "pygw"]
     trouble = install_peers() if set(peers) & set(WHEELS) else ""
+    unbuilt = "it is built in a full run, or where --peers names it"
+    if "pingora" in peers and (is_full or wanted):
+        unbuilt = build_pingora()
     for name in set(PROXIES) - {"tcp", "pygw"}:
+        why = unbuilt if name == "pingora" else trouble or f"{name} is not installed"
         if name not in peers:
             reasons[name] = "left out by --peers"
         elif find_program(name) is None:
-            reasons[name] = trouble or f"{name} is not installed"
+            reasons[name] = why
             say(f"{name}: {reasons[name]}")
     return peers
 
@@ -201,7 +212,7 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pygw-bench-") as path:
         reasons: Reasons = {}
-        peers = find_peers(arguments.peers, reasons)
+        peers = find_peers(arguments.peers, reasons, is_full=arguments.full)
         suite = Suite(peers, Path(path))
         suite.reasons |= reasons
         try:

@@ -1,6 +1,6 @@
 """A gRPC client of a few lines: one blocking connection, one call at a time. For measurements of when, not how fast.
 
-A call is served where DATA comes back; what comes without is one of the gateway's own answers (Trailers-Only). Nothing
+A call is served where the backend's message comes back: a gateway's own answer has no DATA, or some HTML. Nothing
 of a header block is decoded, and each is written with literals that are not indexed (RFC 7541 §6.2.2). As a program it
 is the victim of bench/reload.py: calls at a fixed rate until its standard input ends, then one JSON object of
 [seconds on the monotonic clock, microseconds] for each:
@@ -79,7 +79,7 @@ class Caller:
             elif kind == GOAWAY or (kind == RST_STREAM and stream == self._stream):
                 raise CallError(f"frame type {kind}: {payload!r}")
             elif stream == self._stream and kind in (DATA, HEADERS):
-                served = served or kind == DATA
+                served = served or (kind == DATA and payload.startswith(MESSAGE[:PREFIX]))
                 if flags & END_STREAM:
                     return served
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.caller import PREFIX, request_message
+from bench.ghz import run_ghz
 from bench.processes import BUILD, ROOT, BenchError, Placement, Running, pinned, run_pinned
 from bench.proxies import Variant
 from bench.rules import HOST
@@ -27,6 +28,7 @@ from bench.scenarios import Scenario
 from bench.workers import measure_workers
 
 Sample = dict[str, float]
+PEERS_TIMEOUT = 300  # seconds for the changes of all peers
 SETTLE = 0.3  # seconds for a proxy to free what it does not need any more
 
 
@@ -111,6 +113,16 @@ def measure_calls(scenario: Scenario, variant: Variant, proxy: Running, folder: 
     cpu = proxy.cpu_seconds() - before
     units = answer["calls"] * (load.pings or 1)
     return {"cpu_us": cpu / units * 1e6, "rate": units / answer["seconds"], **latencies_of(answer)}
+
+
+def measure_ghz(scenario: Scenario, variant: Variant, proxy: Running, folder: Path, placement: Placement) -> Sample:
+    """Calls from grpc-go's client, as fast as they are answered."""
+    warm = run_ghz(scenario.load, proxy.port, 1000, folder, placement)
+    calls = max(int(warm["calls"] / warm["seconds"] * scenario.seconds), 1000)
+    before = proxy.cpu_seconds()
+    answer = run_ghz(scenario.load, proxy.port, calls, folder, placement)
+    cpu = proxy.cpu_seconds() - before
+    return {"cpu_us": cpu / calls * 1e6, "rate": calls / answer["seconds"], **latencies_of(answer)}
 
 
 def latencies_of(answer: dict[str, float]) -> Sample:
@@ -204,7 +216,13 @@ def measure_reload(scenario: Scenario, placement: Placement) -> dict[str, list[S
     command = [sys.executable, "-m", "bench.reload"]
     changes = json.loads(run_pinned([*command, "--workers", "2", "--changes", str(scenario.rounds)], None))
     stages = json.loads(run_pinned([*command, "--stages"], None))
-    return {"pygw": reload_samples(changes, stages)}
+    others = [str(proxy) for proxy in scenario.proxies if proxy != "pygw"]
+    found = {}
+    if others:
+        peers = [*command, "--only-peers", "--peers", ",".join(others), "--changes", str(scenario.rounds)]
+        found = json.loads(run_pinned(peers, None, PEERS_TIMEOUT))["peers"]
+    return {"pygw": reload_samples(changes, stages),
+            **{peer: [{"all_files_s": one} for one in seconds] for peer, seconds in found.items()}}
 
 
 def reload_samples(changes: dict[str, Any], stages: dict[str, dict[str, float]]) -> list[Sample]:
@@ -222,6 +240,7 @@ def reload_samples(changes: dict[str, Any], stages: dict[str, dict[str, float]])
 
 MEASURES: dict[str, Callable[[Scenario, Variant, Running, Path, Placement], Sample]] = {
     "calls": measure_calls,
+    "ghz": measure_ghz,
     "bulk": measure_bulk,
     "latency": measure_latency,
     "fairness": measure_fairness,

@@ -100,7 +100,7 @@ def sections(scenarios: Sequence[Scenario], results: Results, reasons: Reasons) 
         if text:
             made.append((title, text))
 
-    calls = [item for item in plain if item.kind in ("calls", "latency", "fairness")]
+    calls = [item for item in plain if item.kind in ("calls", "ghz", "latency", "fairness")]
     add("CPU time of the proxy per call, microseconds: median (least-greatest)", calls,
         lambda samples: figure_cell(samples, "cpu_us"))
     for item in (item for item in own if item.kind == "calls"):
@@ -124,7 +124,7 @@ def sections(scenarios: Sequence[Scenario], results: Results, reasons: Reasons) 
 def plots(scenarios: Sequence[Scenario], results: Results) -> list[tuple[str, str]]:
     """Name and SVG of each plot that there are figures for."""
     chosen = (
-        ("cpu", "CPU time of the proxy per call (shorter is better)", "microseconds", "cpu_us", ("calls",)),
+        ("cpu", "CPU time of the proxy per call (shorter is better)", "microseconds", "cpu_us", ("calls", "ghz")),
         ("latency", "p99 of latency at a fixed rate (shorter is better)", "microseconds", "p99_us",
          ("latency", "fairness")),
         ("bulk", "Octets relayed per second of CPU time (longer is better)", "GB", "gb_per_cpu_s", ("bulk",)),

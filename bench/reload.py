@@ -1,11 +1,12 @@
 """From a change of the configuration to its being served: 10,000 rules in 625 files, while calls go on.
 
-    python -m bench.reload [--workers N] [--files N] [--services N] [--changes N] [--stages]
+    python -m bench.reload [--workers N] [--files N] [--services N] [--changes N] [--stages] [--peers NAME,...]
 
 Starts `pygw run -f FOLDER`, keeps a victim calling at a fixed rate, changes one file, then all of them, and asks by
 real calls, on so many connections that every worker is among them, when the new rules are served. Prints one JSON
 object (`measure`). `--stages` times the parts of one change in this process instead (`measure_stages`): what the
-control process does up to the image, and how long a worker takes to open it. How to read it: bench/README.md.
+control process does up to the image, and how long a worker takes to open it. `--peers` adds the seconds of others until
+so many rules that all changed are served (bench/peer_reload.py). How to read it: bench/README.md.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.caller import Caller, CallError
+from bench.peer_reload import PEERS, measure_peers
 from bench.processes import ROOT, Running, compile_programs, free_port, start_program
 
 RULES_PER_FILE = 16  # the most that a GRPCRoute may have
@@ -334,14 +336,24 @@ def main() -> int:
     parser.add_argument("--services", type=int, default=1, help="Services that the rules lead to (default: 1)")
     parser.add_argument("--changes", type=int, default=5, help="changes of each kind (default: 5)")
     parser.add_argument("--rate", type=float, default=1000.0, help="the victim's calls per second (default: 1000)")
+    parser.add_argument("--peers", default="", metavar="NAME,...",
+                        help=f"change all rules of these too, by reload or xDS: {', '.join(PEERS)}")
+    parser.add_argument("--only-peers", action="store_true", help="of these alone")
     parser.add_argument("--stages", action="store_true", help="time the stages in this process")
     arguments = parser.parse_args()
+    peers = [name for name in arguments.peers.split(",") if name]
+    for name in set(peers) - set(PEERS):
+        parser.error(f"--peers: {name}: there are {', '.join(PEERS)}")
+    result: dict[str, Any] = {}
     if arguments.stages:
-        result: dict[str, Any] = measure_stages(arguments.files, arguments.services)
-    else:
+        result = measure_stages(arguments.files, arguments.services)
+    elif not arguments.only_peers:
         result = measure(
             arguments.workers, arguments.files, arguments.services, arguments.changes, arguments.rate
         )
+    if peers:
+        compile_programs()
+        result["peers"] = measure_peers(peers, arguments.files * RULES_PER_FILE, arguments.changes)
     print(json.dumps(result, indent=2))
     return 0
 

@@ -19,10 +19,12 @@ class Rules:
 
     kind: str = "plain"
     count: int = 1
+    edition: int = 0  # each has other methods (exact only)
 
     def path(self, number: int) -> str:
         """The path of a call that rule `number` gets."""
-        return f"/bench.S{number}/Call" if self.kind in ("exact", "regex") else "/bench.Echo/Call"
+        method = f"Call{self.edition or ''}"
+        return f"/bench.S{number}/{method}" if self.kind in ("exact", "regex") else "/bench.Echo/Call"
 
     def fields(self, number: int) -> tuple[tuple[str, str], ...]:
         """The header that such a call needs."""
@@ -62,6 +64,14 @@ def _pygw_match(rules: Rules, number: int) -> str:
     return (
         f"{{method: {{type: {kind}, service: '{service}', method: '{method}'}}"
         + (f", headers: [{', '.join(headers)}]" if headers else "") + "}"
+    )
+
+
+def envoy_route_config(rules: Rules) -> str:
+    """What belongs under route_config, or into a file of RDS."""
+    return (
+        "            virtual_hosts:\n            - name: bench\n"
+        f'              domains: ["{HOST}", "{HOST}:*"]\n              routes:\n{envoy_routes(rules)}'
     )
 
 

@@ -35,7 +35,7 @@ class Scenario:
 
     name: str
     title: str
-    kind: str  # calls, bulk, latency, fairness, memory, match, reload, workers
+    kind: str  # calls, ghz, bulk, latency, fairness, memory, match, reload, workers
     load: Load = Load()
     proxies: tuple[str | Variant, ...] = PROXIES
     rounds: int = 3
@@ -85,6 +85,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *_unary(),
     Scenario("metadata", "16 B unary, 8 x 10, ten metadata fields of which three change", "calls",
              Load(8, 10, metadata=True), is_quick=True),
+    Scenario("grpc-go", "16 B unary from grpc-go's client (ghz), 8 x 10", "ghz", Load(8, 10), rounds=2, seconds=0.8),
     Scenario("server-streaming", "100 messages of 1 KiB in answer to one, 8 x 10", "calls",
              Load(8, 10, response=KIB, messages=100), rounds=2, seconds=0.4),
     Scenario("ping-pong", "100 messages of 16 B each way in turn, 8 x 10", "calls", Load(8, 10, pings=100), rounds=2,
@@ -111,7 +112,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("match", "a match in memory, 10 rules against 10,000", "match", proxies=("pygw",)),
     Scenario("workers", "16 B unary on 400 connections, 10,000 calls a second for each worker, one worker and two",
              "workers", proxies=("pygw",), seconds=2, is_quick=True),
-    Scenario("reload", "10,000 rules in 625 files, changed while calls go on", "reload", proxies=("pygw",), rounds=5,
+    Scenario("reload", "10,000 rules in 625 files, changed while calls go on", "reload",
+             proxies=("pygw", "nginx", "haproxy", "envoy"), rounds=5,
              is_quick=True),
 )
 

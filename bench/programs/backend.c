@@ -123,6 +123,16 @@ static void resume(struct connection *c) {
 
 static uint32_t order_of(const struct stream *s, int which) { return get32(s->start + PREFIX + 4 * which); }
 
+static struct shape answer_shape(const struct stream *s) {
+    uint32_t size = order_of(s, 0);
+    if (s->start[PREFIX] == BYTES_FIELD_1) {
+        size &= 0xffff;
+        if (size >= FIELD_HEAD && size - FIELD_HEAD <= MAX_FIELD)
+            return shape_of(size, (uint8_t[]){BYTES_FIELD_1, (uint8_t)(size - FIELD_HEAD)}, FIELD_HEAD);
+    }
+    return shape_of(size, NULL, 0);
+}
+
 /* What is to be answered to what has come. */
 static void want(struct stream *s) {
     uint64_t count = order_of(s, 1);
@@ -164,8 +174,8 @@ static void data(struct connection *c, struct stream *s, const uint8_t *octets, 
         s->received += known;
         octets += known;
         if (s->received == sizeof s->start) {
-            s->request = shape_of(get32(s->start + 1), s->start + PREFIX);
-            s->answer = shape_of(order_of(s, 0), NULL);
+            s->request = shape_of(get32(s->start + 1), s->start + PREFIX, ORDER);
+            s->answer = answer_shape(s);
         }
         known = length - known;
     }

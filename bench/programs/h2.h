@@ -7,6 +7,9 @@
  * both ends see that nothing was lost, repeated or mixed up.
  *   octets of the answer's messages, without their prefix of 5
  *   how many of them when the request has ended; 0: one for each message of the request, as it comes (ping-pong)
+ * A client that insists on protobuf (ghz) sends messages with one field, number 1, of bytes. Their first octets are
+ * the field's tag and length, and the size of the answer is what is left of the ORDER's first number: its lower
+ * 16 bits. The answer begins with such a field too.
  */
 #ifndef BENCH_H2_H
 #define BENCH_H2_H
@@ -31,6 +34,7 @@ enum { HEADER_TABLE_SIZE = 1, MAX_CONCURRENT_STREAMS = 3, INITIAL_WINDOW_SIZE = 
 enum { READ_SIZE = 1 << 18, MAX_FRAME = 16384, STREAM_WINDOW = 1 << 22, CONNECTION_WINDOW = 1 << 30 };
 enum { MAX_OUTPUT = 1 << 18 }; /* octets that one connection has waiting before DATA stops being made */
 enum { PREFIX = 5, ORDER = 8, MAX_MESSAGE = 1 << 20 };
+enum { BYTES_FIELD_1 = 0x0a, FIELD_HEAD = 2, MAX_FIELD = 127 }; /* protobuf's wire format: tag, length in one octet */
 
 #define UNUSED __attribute__((unused)) /* not every program needs every function */
 
@@ -154,11 +158,12 @@ struct shape {
     uint32_t head_length;
 };
 
-UNUSED static struct shape shape_of(uint32_t size, const uint8_t *order) {
-    struct shape shape = {.size = size, .head_length = order ? PREFIX + ORDER : PREFIX};
+/* Messages of `size` octets that begin with the `length` octets at `start`: an ORDER, a field's head, or nothing. */
+UNUSED static struct shape shape_of(uint32_t size, const uint8_t *start, uint32_t length) {
+    struct shape shape = {.size = size, .head_length = PREFIX + length};
     put32(shape.head + 1, size);
-    if (order)
-        memcpy(shape.head + PREFIX, order, ORDER);
+    if (length > 0)
+        memcpy(shape.head + PREFIX, start, length);
     return shape;
 }
 

@@ -496,8 +496,8 @@ static void prepare(int argc, char **argv) {
     if (pings)
         uploads = answers = pings;
     make_pattern();
-    request_shape = shape_of(request, order);
-    response_shape = shape_of(response, NULL);
+    request_shape = shape_of(request, order, ORDER);
+    response_shape = shape_of(response, NULL, 0);
     raise_descriptor_limit();
 }
 

@@ -43,6 +43,9 @@ def test_a_bound_for_the_figure_itself() -> None:
     results["tls"] = {"pygw, TLS": [{"octets_each": 40_000.0}]}
     beside = AtMost("octets_each", 5, "KB", 1e-3, beside="tls/pygw, TLS/octets_each: over TLS")
     assert beside.judge("idle", results, {}) == Verdict("5.9 KB (over TLS 40), at most 5", False)
+    both = "tls/pygw, TLS/octets_each: over TLS; idle/pygw/octets_each: here"
+    two = AtMost("octets_each", 5, "KB", 1e-3, beside=both)
+    assert two.judge("idle", results, {}) == Verdict("5.9 KB (over TLS 40, here 5.9), at most 5", False)
 
 
 @pytest.mark.parametrize(
