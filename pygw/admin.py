@@ -114,7 +114,7 @@ class AdminServer:
             await _Connection(self.pages, reader, writer).serve()
         except (OSError, TimeoutError, asyncio.CancelledError):
             pass
-        except Exception:
+        except Exception:  # a fault of ours: it costs this connection, and the server goes on
             log.exception("admin connection failed")
         finally:
             self._connections.discard(task)
@@ -209,7 +209,7 @@ class _Connection:
                 return await page(request)
         except TimeoutError:
             return Response.text(503, "this takes too long; try again")
-        except Exception:
+        except Exception:  # whatever a page raises: who asked must get an answer
             log.exception("admin page failed", extra={"path": request.path})
             return Response.text(500, "this page failed; the log says why")
 

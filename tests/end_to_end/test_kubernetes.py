@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.doubles import objects
@@ -52,7 +53,7 @@ def answered_by(gateway: Gateway, name: str) -> bool:
     with gateway.channel() as channel:
         try:
             _, call = unary_unary(channel, "which.Backend/Answers").with_call(b"", timeout=10.0)
-        except Exception:
+        except grpc.RpcError:
             return False
     return dict(call.initial_metadata()).get("served-by") == name
 
