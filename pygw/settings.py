@@ -93,6 +93,12 @@ class Settings:
         "Streams refused because the stream limit is reached. As many as max_concurrent_streams: a client that "
         "has not seen our SETTINGS yet may open a first batch; a quarter comes back each second.",
         "pygw_limit_hits_total{limit}")
+    flood_answers: int = setting(
+        4194304, "frames",
+        "WINDOW_UPDATEs, PINGs and resets expected in answer to what we sent; what is beyond is charged to "
+        "flood_control_frames. 4 for each DATA frame that can be under way in a window of 1 MiB, should each carry "
+        "one octet.",
+        "pygw_limit_hits_total{limit}")
     connect_timeout: float = setting(5.0, "seconds", "TCP connect to an endpoint.", "pygw_upstream_connects_total")
     connect_patience: float = setting(
         0.25, "seconds", "Calls that wait so long for the first connection to an endpoint go to another one that has a "
@@ -100,6 +106,16 @@ class Settings:
         "connect_timeout.", "pygw_upstream_retries_total{reason}")
     handshake_timeout: float = setting(
         10.0, "seconds", "TLS and HTTP/2 handshake, both ways: a half-open connection is closed after it.",
+        "pygw_limit_hits_total{limit}")
+    frame_timeout: float = setting(
+        10.0, "seconds", "A frame, or HEADERS with its CONTINUATIONs, that has begun must be whole within this, or on "
+        "a busy connection twice this, both ways: else the connection ends. DATA may take longer as long as some of "
+        "it comes. Nobody needs 10 s between the octets of a frame: what it consists of is there before it begins. "
+        "0: no limit.", "pygw_limit_hits_total{limit}")
+    write_timeout: float = setting(
+        60.0, "seconds", "A connection whose other end does not take one octet of what we wrote for so long, up to "
+        "half as long again, ends, both ways. Counted are octets that TCP acknowledges, so slow readers live; a "
+        "flow-control window of 0 leaves nothing to write and does not count. 0: no limit.",
         "pygw_limit_hits_total{limit}")
     max_calls: int = setting(
         100_000, "calls", "Calls that one worker may have open, about 1 KiB each beside their windows; more get "

@@ -248,6 +248,10 @@ cdef class Connection(ConnectionSender):
         reason = self.check_data(stream, &error_code)
         if reason != NULL:
             self.return_window(length)
+            if error_code == FLOW_CONTROL_ERROR:
+                # Whoever does not go by the stream's window has sent more before it hears of the reset: as much as the
+                # connection's lets it. That is discarded (§5.1) and counts there (§6.9), as for any other reset.
+                self.resets.octets_expected += self.options.connection_window
             return self.fail_stream(stream, error_code, reason)
         stream.receive_window -= length
         if reader.data_left > 0:

@@ -36,6 +36,7 @@ cdef struct FrameReader:
     uint8_t head_length          # octets of `head` (or of the magic) that are there
     uint8_t[9] head
     bint settings_seen           # the peer's first frame, SETTINGS, has begun (§3.4)
+    uint32_t begun               # frames whose head came; HEADERS and its CONTINUATIONs are one. Wraps around
     uint32_t stream_id
     uint32_t length              # of the current frame's payload
     uint32_t data_left
@@ -61,6 +62,14 @@ cdef struct FrameReader:
 cdef void start_reader(FrameReader* self, bint expects_preface, uint32_t max_block, uint32_t max_continuations) noexcept
 # Returns a ReadEvent; raises only MemoryError.
 cdef int read_event(FrameReader* self, const uint8_t** cursor, const uint8_t* end) except -1
+
+# Whether a frame or a header block has begun and is not whole.
+cdef inline bint is_halfway(const FrameReader* self) noexcept:
+    return self.state != AT_HEAD or self.head_length > 0 or self.block_open
+
+# ... and it is one whose octets are passed on, or over, as they come.
+cdef inline bint is_in_passing(const FrameReader* self) noexcept:
+    return self.state == AT_DATA or self.state == AT_PADDING
 
 cdef inline void free_reader(FrameReader* self) noexcept:
     buffer_free(&self.partial)

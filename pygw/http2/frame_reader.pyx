@@ -145,6 +145,7 @@ cdef bint take_head(FrameReader* self, const uint8_t** cursor, Py_ssize_t availa
     elif self.type <= FRAME_CONTINUATION:
         check_head(self)
     self.settings_seen = True
+    self.begun += self.type != FRAME_CONTINUATION
     return True
 
 

@@ -21,6 +21,7 @@ cdef struct Limits:
     int32_t flood_rapid_resets
     int32_t flood_provoked_resets
     int32_t flood_refused_streams
+    int32_t flood_answers
 
 cdef struct Budgets:             # what is left of each
     int32_t answers              # control frames with which the peer may answer what we sent
@@ -29,6 +30,7 @@ cdef struct Budgets:             # what is left of each
     int32_t rapid_resets
     int32_t provoked_resets
     int32_t refused_streams
+    int32_t answers_limit        # Limits.flood_answers, at hand where DATA is sent
 
 cdef enum:
     # Frames that a peer may send for one that relays something. gRPC-core and grpc-go answer a DATA frame with up
@@ -39,7 +41,6 @@ cdef enum:
     # What a peer may send on a stream that we have reset, until it has heard of that: a response and its trailers,
     # credit for our DATA, a reset.
     ANSWERS_RESET = 8
-    MAX_ANSWERS = 1 << 22        # as much as DATA frames of one octet can be under way in a window of 1 MiB
 
 # Reads the int attributes of `source` that are named as the members of Limits; what it lacks (all, where it is
 # None) has its default. Raises TypeError or ValueError with the name.
@@ -51,6 +52,7 @@ cdef inline void fill_budgets(Budgets* budgets, const Limits* limits) noexcept:
     budgets.rapid_resets = limits.flood_rapid_resets
     budgets.provoked_resets = limits.flood_provoked_resets
     budgets.refused_streams = limits.flood_refused_streams
+    budgets.answers_limit = limits.flood_answers
 
 # False: there was nothing left.
 cdef inline bint spend(int32_t* budget) noexcept:
@@ -69,7 +71,7 @@ cdef inline bint spend_control(Budgets* budgets) noexcept:
 
 # We sent something that the peer answers with so many frames.
 cdef inline void expect_answers(Budgets* budgets, int32_t count) noexcept:
-    refund(&budgets.answers, count, MAX_ANSWERS)
+    refund(&budgets.answers, count, budgets.answers_limit)
 
 cdef inline void refund_data(Budgets* budgets, const Limits* limits) noexcept:
     refund(&budgets.control_frames, REFUND_DATA, limits.flood_control_frames)

@@ -49,11 +49,17 @@ LIMITS = (
         "Streams refused because the stream limit is reached. As many as max_concurrent_streams: a client that has "
         "not seen our SETTINGS yet may open a first batch; a quarter comes back each second.",
     ),
+    (
+        "flood_answers", 4194304, "frames",
+        "WINDOW_UPDATEs, PINGs and resets expected in answer to what we sent; what is beyond is charged to "
+        "flood_control_frames. 4 for each DATA frame that can be under way in a window of 1 MiB, should each carry "
+        "one octet.",
+    ),
 )
 
 
 cdef int read_limits(object source, Limits* limits) except -1:
-    cdef int64_t[9] values
+    cdef int64_t[10] values
     cdef Py_ssize_t i
     for i, (name, default, _, _) in enumerate(LIMITS):
         value = getattr(source, name, default)
@@ -71,4 +77,5 @@ cdef int read_limits(object source, Limits* limits) except -1:
     limits.flood_rapid_resets = <int32_t>values[6]
     limits.flood_provoked_resets = <int32_t>values[7]
     limits.flood_refused_streams = <int32_t>values[8]
+    limits.flood_answers = <int32_t>values[9]
     return 0

@@ -118,6 +118,8 @@ cdef enum Limit:                 # pygw_limit_hits_total{limit}; the names are t
     LIMIT_MAX_CONNECTIONS
     LIMIT_DESCRIPTOR_RESERVE
     LIMIT_MAX_CONNECTIONS_PER_ADDRESS
+    LIMIT_FRAME_TIMEOUT
+    LIMIT_WRITE_TIMEOUT
     LIMIT_FLOOD                  # a budget of http2/limits ended the connection (ENHANCE_YOUR_CALM)
     LIMIT_COUNT
 

@@ -274,7 +274,7 @@ LIMITS = (
     "max_concurrent_streams", "max_header_list_size", "handshake_timeout", "keepalive_timeout", "max_connection_idle",
     "max_connection_age", "max_connection_age_grace", "pending_calls", "pending_timeout", "max_upstream_connections",
     "connect_timeout", "max_handshakes", "overload_lag", "max_calls", "max_connections", "descriptor_reserve",
-    "max_connections_per_address", "flood",
+    "max_connections_per_address", "frame_timeout", "write_timeout", "flood",
 )
 RETRIES = ("connect", "refused", "goaway", "unsent")
 

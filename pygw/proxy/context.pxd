@@ -37,10 +37,12 @@ cdef enum TimerKind:
     TIMER_AGE = 4
     TIMER_GRACE = 5
     TIMER_LINGER = 6             # closed, but for octets that the other end does not take
-    TIMER_CONNECT = 7            # an Endpoint: wants a connection, or waits long for one
-    TIMER_DEADLINE = 8           # a Call: grpc-timeout has passed
-    TIMER_PENDING = 9            # a Call: has waited too long for a connection
-    TIMER_UNSERVED = 10          # a Call: not gRPC, and not whole in time
+    TIMER_FRAME = 7              # a Peer, too: what has begun to come must be whole
+    TIMER_WRITE = 8              # ... what was written must be taken
+    TIMER_CONNECT = 9            # an Endpoint: wants a connection, or waits long for one
+    TIMER_DEADLINE = 10          # a Call: grpc-timeout has passed
+    TIMER_PENDING = 11           # a Call: has waited too long for a connection
+    TIMER_UNSERVED = 12          # a Call: not gRPC, and not whole in time
 
 cdef class Context(TimerWheel):
     cdef:
@@ -84,6 +86,8 @@ cdef class Context(TimerWheel):
         double connect_timeout
         double connect_patience
         double handshake_timeout
+        double frame_timeout
+        double write_timeout
         double keepalive_time
         double keepalive_timeout
         double upstream_keepalive_time

@@ -58,6 +58,8 @@ cdef class Context(TimerWheel):
         self.connect_patience = settings.connect_patience
         self.connect_timeout = settings.connect_timeout
         self.handshake_timeout = settings.handshake_timeout
+        self.frame_timeout = settings.frame_timeout
+        self.write_timeout = settings.write_timeout
         self.keepalive_time = settings.keepalive_time
         self.keepalive_timeout = settings.keepalive_timeout
         self.upstream_keepalive_time = settings.upstream_keepalive_time

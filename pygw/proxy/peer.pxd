@@ -3,7 +3,7 @@
 # uvloop drives any object with get_buffer() as a BufferedProtocol: reads land in the Context's one buffer.
 # Output is written once per loop turn (Context.flush).
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from ..http2.connection cimport Connection
 from .context cimport Context
 from .timer_wheel cimport Timer
@@ -23,6 +23,13 @@ cdef class Peer(Connection):
         uint64_t replenished_us              # when the flood budgets got their share last
         Timer handshake_timer                # later the keepalive's
         Timer idle_timer
+        # Each is armed when there is something to watch and it is not armed: once in its time, however busy.
+        Timer frame_timer
+        Timer write_timer
+        uint32_t frame_seen                  # FrameReader.begun when frame_timer was armed
+        uint64_t written                     # octets given to the transport
+        uint64_t taken                       # ... of these acknowledged by the other end's TCP when looked last
+        uint64_t taken_us                    # when that had grown
         readonly bytes address               # text of the other end's IP address
 
     # ===== for subclasses =====
@@ -40,6 +47,8 @@ cdef class Peer(Connection):
     cdef int probe(self) except -1
     # The other end has not read for so long that no more calls should be begun here.
     cdef bint is_choked(self) noexcept
+    cdef int watch_frame(self) except -1
+    cdef int watch_writes(self) except -1
     cdef int mark_dirty(self) except -1
     # Gives octets to the transport.
     cdef int write_out(self, bytes data) except -1

@@ -7,16 +7,35 @@ import ssl
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ..http2.connection cimport Connection
+from ..http2.frame_reader cimport is_halfway, is_in_passing
 from .context cimport (
+    TIMER_FRAME,
     TIMER_HANDSHAKE,
     TIMER_IDLE,
     TIMER_KEEPALIVE,
     TIMER_LINGER,
+    TIMER_WRITE,
 )
-from .call_metrics cimport LIMIT_HANDSHAKE_TIMEOUT, LIMIT_KEEPALIVE_TIMEOUT
+from .call_metrics cimport (
+    LIMIT_FRAME_TIMEOUT,
+    LIMIT_HANDSHAKE_TIMEOUT,
+    LIMIT_KEEPALIVE_TIMEOUT,
+    LIMIT_WRITE_TIMEOUT,
+)
 from .tls_stream cimport TlsStream
 
 logger = logging.getLogger(__name__)
+
+cdef extern from *:
+    """
+    #include <sys/ioctl.h>
+    /* Octets that the kernel holds for the other end: not sent, or not acknowledged. */
+    static int octets_in_kernel(int descriptor) {
+        int octets = 0;
+        return descriptor >= 0 && ioctl(descriptor, TIOCOUTQ, &octets) == 0 ? octets : 0;
+    }
+    """
+    int octets_in_kernel(int descriptor) noexcept
 
 cdef enum:
     KEEPALIVE_PAYLOAD = 0x70796777       # "pygw": told apart from a drain's PING
@@ -41,6 +60,10 @@ cdef class Peer(Connection):
         self.context.arm(&self.handshake_timer, self.context.handshake_timeout)
         self.idle_timer.owner = <void*>self
         self.idle_timer.kind = TIMER_IDLE
+        self.frame_timer.owner = <void*>self
+        self.frame_timer.kind = TIMER_FRAME
+        self.write_timer.owner = <void*>self
+        self.write_timer.kind = TIMER_WRITE
         self.start()
 
     def get_buffer(self, Py_ssize_t hint):
@@ -56,6 +79,8 @@ cdef class Peer(Connection):
             self.replenished_us = now
         try:
             self.on_octets(self.context.octets, length)
+            if not self.frame_timer.armed and is_halfway(&self.reader):
+                self.watch_frame()
         except Exception:
             # A fault of ours, or no memory: it costs this connection and nothing else.
             logger.exception("connection failed", extra={"address": self.address.decode()})
@@ -71,6 +96,8 @@ cdef class Peer(Connection):
         self.write = None
         self.context.disarm(&self.handshake_timer)
         self.context.disarm(&self.idle_timer)
+        self.context.disarm(&self.frame_timer)
+        self.context.disarm(&self.write_timer)
         self.context.turn_us = self.context.time_us()
         try:
             self.lost()
@@ -115,7 +142,10 @@ cdef class Peer(Connection):
         cdef Py_ssize_t capacity = self.out.capacity
         cdef bytes data = self.sealed_output() if self.is_sealed else self.take_output()
         if data:
+            self.written += <uint64_t>len(data)
             self.write_out(data)
+            if not self.write_timer.armed:
+                self.watch_writes()
             if not self.is_sealed:
                 self.pool.recycle(data, capacity)
         return 0
@@ -223,6 +253,10 @@ cdef class Peer(Connection):
             self.on_keepalive()
         elif kind == TIMER_IDLE:
             self.on_idle()
+        elif kind == TIMER_FRAME:
+            self.on_frame_timeout()
+        elif kind == TIMER_WRITE:
+            self.on_write_timeout()
         elif kind == TIMER_LINGER:
             self.context.counters.limit_hits[<int>LIMIT_KEEPALIVE_TIMEOUT] += 1
             self.abort()
@@ -232,6 +266,60 @@ cdef class Peer(Connection):
         if not self.settings_received:
             self.context.counters.limit_hits[<int>LIMIT_HANDSHAKE_TIMEOUT] += 1
             self.fail(0, "no HTTP/2 handshake in time")
+
+    # ===== frames that stay half-sent, and output that nobody takes =====
+
+    # (Before the other end's SETTINGS are whole, handshake_timeout is the limit.)
+    cdef int watch_frame(self) except -1:
+        if self.settings_received and self.context.frame_timeout > 0 and not self.failed:
+            self.frame_seen = self.reader.begun
+            self.context.arm(&self.frame_timer, self.context.frame_timeout)
+        return 0
+
+    def on_frame_timeout(self):
+        """Is what was half-sent then still so? DATA may be slow but must move: it is relayed as it comes, and costs
+        nothing while it does not. All else is held until it is whole, so it has no longer, however it trickles."""
+        cdef double silent = (self.context.turn_us - self.last_read_us) / 1e6
+        if self.failed or not is_halfway(&self.reader):
+            return
+        if self.reader.begun != self.frame_seen:
+            self.watch_frame()
+        elif is_in_passing(&self.reader) and silent < self.context.frame_timeout:
+            self.context.arm(&self.frame_timer, self.context.frame_timeout - silent)
+        else:
+            self.context.counters.limit_hits[<int>LIMIT_FRAME_TIMEOUT] += 1
+            self.fail(0, "a frame or header block was not whole within frame_timeout")
+
+    cdef int watch_writes(self) except -1:
+        if self.context.write_timeout > 0:
+            self.taken_us = self.context.time_us()
+            # What was taken until now does not matter: the first look finds another number, or nothing unsent.
+            self.taken = 0
+            self.context.arm(&self.write_timer, self.context.write_timeout / 2)
+        return 0
+
+    def on_write_timeout(self):
+        """Does the other end take what we write? A connection that nothing waits for is not looked at again before
+        its next write. What only the kernel holds is the kernel's to give up."""
+        cdef uint64_t waiting, taken
+        if self.transport is None:
+            return
+        waiting = <uint64_t>self.transport.get_write_buffer_size()
+        if waiting == 0:
+            return
+        raw = self.transport.get_extra_info("socket")
+        waiting += <uint64_t>octets_in_kernel(-1 if raw is None else raw.fileno())
+        taken = self.written - min(waiting, self.written)
+        if taken != self.taken:
+            self.taken = taken
+            self.taken_us = self.context.turn_us
+        elif (self.context.turn_us - self.taken_us) / 1e6 >= self.context.write_timeout:
+            self.context.counters.limit_hits[<int>LIMIT_WRITE_TIMEOUT] += 1
+            self.fail(0, "nothing of the output was taken within write_timeout")
+            # GOAWAY would wait behind the rest for ever.
+            self.abort()
+            return
+        self.context.arm(&self.write_timer, self.context.write_timeout / 2)
 
     cdef int on_ready(self) except -1:
         self.start_keepalive()

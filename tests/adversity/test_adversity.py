@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .case import Case, CaseError, NotApplicableError
+from .case import Case, NotApplicableError
 from .cases import CASES
 from .proxies import Program, find
 from .rig import RIGS, LoadRig, ScriptRig
@@ -18,18 +18,15 @@ HALF_OPEN = 5.0
 # No measure, but neither is it a hang.
 P99_MS = 5000.0
 CPU_SLACK = 10.0
-# What is not there yet, and why: such a case may fail.
-AWAITED: dict[str, str] = {
-    "slow/half-header-block": "only the handshake has a limit of time so far",
-    "slow/half-headers-frame": "only the handshake has a limit of time so far",
-}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
 def program() -> Program:
     pygw = find("pygw")
-    return Program(pygw.name, pygw.path, arguments=("--set", f"handshake_timeout={HANDSHAKE_TIMEOUT}"))
+    return Program(pygw.name, pygw.path, arguments=(
+        "--set", f"handshake_timeout={HANDSHAKE_TIMEOUT}", "--set", f"frame_timeout={HANDSHAKE_TIMEOUT}",
+    ))
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +53,4 @@ def test_case(case: Case, rigs: dict[type, ScriptRig | LoadRig]) -> None:
         case.run(rig)
     except NotApplicableError as reason:
         pytest.fail(f"pygw must do it: {reason}")
-    except CaseError as reason:
-        if case.id in AWAITED:
-            pytest.xfail(f"{AWAITED[case.id]}: {reason}")
-        raise
     rig.check_alive()

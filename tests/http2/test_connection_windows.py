@@ -323,6 +323,28 @@ def test_a_stream_window_is_kept():
     assert connection.is_open(3)
 
 
+def test_what_was_on_its_way_behind_an_overrun_is_discarded():
+    """RFC 9113 §5.1: the peer has not heard of the reset yet. §6.9: it counts for the connection's window."""
+    connection = ready_server(stream_window=100, connection_window=65535)
+    connection.feed(headers(1) + headers(3) + data(1, bytes(101)))
+    assert resets(connection) == [(1, FLOW_CONTROL_ERROR)]
+    connection.feed(data(1, bytes(16384)) * 3)
+    assert not connection.failed
+    # Given back at half the connection's window.
+    assert any(type == WINDOW_UPDATE and stream_id == 0 for type, _, stream_id, _ in sent(connection))
+    connection.take_events()
+    connection.feed(data(3, b"ask"))
+    assert ("data", 3, b"ask", False) in connection.take_events()
+
+
+def test_whoever_never_heeds_the_reset_of_an_overrun_is_closed():
+    connection = ready_server(stream_window=100, connection_window=65535)
+    connection.feed(headers(1) + data(1, bytes(101)))
+    for _ in range(5):
+        connection.feed(data(1, bytes(16384)))
+    assert goaway_code(connection) == frames.STREAM_CLOSED
+
+
 def test_the_connections_window_is_kept():
     connection = ready_server(stream_window=1048576, connection_window=65535)
     connection.feed(headers(1) + data(1, bytes(16384)) * 3 + data(1, bytes(16383)))
