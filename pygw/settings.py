@@ -151,6 +151,11 @@ class Settings:
     pending_timeout: float = setting(
         10.0, "seconds", "The longest a call waits for a connection to an endpoint; then UNAVAILABLE.",
         "pygw_limit_hits_total{limit}")
+    pending_lag: float = setting(
+        0.25, "seconds", "Where every call that waits for a connection to an endpoint has waited longer than this, for "
+        "as long on end, new calls that would are refused with UNAVAILABLE and overload_pushback: the backend is at "
+        "its stream limit and no queue makes it faster. A burst that drains is no such thing. 0: off.",
+        "pygw_overload_shed_total")
     max_upstream_connections: int = setting(
         64, "connections", "Connections that one worker opens to one endpoint when the endpoint's stream limit "
         "is reached; then calls wait.", "pygw_upstream_connections")

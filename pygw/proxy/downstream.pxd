@@ -29,6 +29,8 @@ cdef class Downstream(ClientPeer):
                       Py_ssize_t count, bint end_stream) except -1
     cdef int refuse(self, Stream* stream, int grpc_status, const char* message) except -1
     cdef bint must_shed(self) except -1
+    cdef int push_back(self, Stream* stream, bint is_grpc, bint is_head, int grpc_status, const char* text) except -1
+    cdef int shed_late(self, Call* call) except -1
     cdef int shed(self, Stream* stream, RequestHead* head) except -1
     cdef int refuse_http(self, Stream* stream, int status, RequestHead* head, bint end_stream) except -1
     cdef int answer(self, Stream* stream, Snapshot snapshot, Found* found, const BackendRefRecord* ref,

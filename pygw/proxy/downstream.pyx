@@ -11,9 +11,10 @@ from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Con
 from ..http2.constants cimport ENHANCE_YOUR_CALM, REFUSED_STREAM
 from ..http2.message cimport RequestHead
 from ..http2.stream cimport Stream, copy_fields
+from .access_log cimport ENDED_BY_GATEWAY
 from .backend cimport Backend
 from .call_failure cimport call_client_gone, call_failed, call_refused
-from .call_life cimport new_call
+from .call_life cimport detach_down, finish_call, new_call, release_call
 from .call_metrics cimport (
     LIMIT_FLOOD,
     LIMIT_MAX_CALLS,
@@ -52,6 +53,7 @@ cdef enum:
     UNSERVED_OCTETS = 16384      # of a request that is not gRPC; with more it is not waited for any longer
 
 cdef const char* OVERLOADED = "the gateway is overloaded (overload_lag)"
+cdef const char* QUEUE_LATE = "the backend is overloaded: calls wait too long for it (pending_lag)"
 cdef const char* TOO_MANY_CALLS = "the gateway has too many calls open (max_calls)"
 
 
@@ -257,15 +259,33 @@ cdef class Downstream(ClientPeer):
         context.counters.shed += 1
         if not is_lag:
             context.counters.limit_hits[<int>LIMIT_MAX_CALLS] += 1
-        if not head.is_grpc:
-            return reply_http(
-                self, stream, 503, <const uint8_t*>text, <Py_ssize_t>strlen(text), is_method(head.method, "HEAD")
-            )
-        return reply_trailers_only(
-            self, stream, 14 if is_lag else 8, <const uint8_t*>text, <Py_ssize_t>strlen(text),
-            # Jitter, lest all come back at once.
-            <uint32_t>(context.overload_pushback * (500 + context.random() % 1001)),
+        return self.push_back(
+            stream, head.is_grpc, is_method(head.method, "HEAD"), 14 if is_lag else 8, text
         )
+
+    cdef int push_back(self, Stream* stream, bint is_grpc, bint is_head, int grpc_status, const char* text) except -1:
+        if not is_grpc:
+            return reply_http(self, stream, 503, <const uint8_t*>text, <Py_ssize_t>strlen(text), is_head)
+        return reply_trailers_only(
+            self, stream, grpc_status, <const uint8_t*>text, <Py_ssize_t>strlen(text),
+            # Jitter, lest all come back at once.
+            <uint32_t>(self.context.overload_pushback * (500 + self.context.random() % 1001)),
+        )
+
+    # Its backend cannot keep up. Counted and logged like any call: it is known by now whose fault it is.
+    cdef int shed_late(self, Call* call) except -1:
+        cdef bint is_grpc = call.flags & CALL_GRPC
+        cdef bint is_head = call.flags & CALL_HEAD
+        cdef Stream* down
+        self.context.counters.shed += 1
+        if call.flags & CALL_MIRROR:
+            return call_failed(call, 14, NULL, 0, "pending_lag reached")
+        if not is_grpc:
+            call.http_status = 503
+        finish_call(call, 14 if is_grpc else -1, ENDED_BY_GATEWAY, "pending_lag reached")
+        down = detach_down(call)
+        release_call(call)
+        return self.push_back(down, is_grpc, is_head, 14, QUEUE_LATE)
 
     # What is not a gRPC call is answered when it is whole, so that what is malformed further on is still reset as
     # malformed (RFC 9113 §8.1.1); but it need not be whole for long, nor be long.
@@ -444,6 +464,8 @@ cdef class Downstream(ClientPeer):
         if upstream is not None and endpoint.load.queue.count == 0:
             if join_call(call, upstream, self.context.scratch, count):
                 return 0
+        if endpoint.is_late():
+            return self.shed_late(call)
         hold_section(call, self.context.scratch, count)
         if not endpoint.wait(call):
             message = f"too many calls wait for {endpoint.label.decode()} (pending_calls)".encode()

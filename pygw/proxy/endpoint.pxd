@@ -8,6 +8,7 @@ from libc.stdint cimport uint64_t
 from .call_record cimport Call, EndpointLoad
 from .context cimport Context
 from .peer cimport Peer
+from .queue_delay cimport QueueDelay
 from .timer_wheel cimport Timer
 
 cdef class Endpoint:
@@ -21,6 +22,7 @@ cdef class Endpoint:
         list upstreams                       # ready Peers, oldest first
         readonly Py_ssize_t dialing          # connections being opened
         EndpointLoad load
+        QueueDelay delay                     # of load.queue
         readonly Py_ssize_t users            # Backends that list it
         Timer connect_timer                  # while `dialing`: calls should not wait longer; else: dials by itself
 
@@ -28,6 +30,9 @@ cdef class Endpoint:
     cdef Peer ready_upstream(self, uint64_t but)
     # Lets the call wait for a connection, opening one where that may help. False: the queue is full.
     cdef bint wait(self, Call* call) except -1
+    # Connections are full, none is on its way, and too many calls wait already for another one to be served in time.
+    cdef bint is_late(self) noexcept
+    cdef uint64_t waited_us(self, const Call* call) noexcept
     # Sends the call, whose request is held, on another connection than call.refused_by, or lets it wait for one.
     cdef bint take(self, Call* call) except -1
     # It has a connection, or at least nothing is known against it: other endpoints need not come first.

@@ -12,6 +12,8 @@ from .context cimport TIMER_CONNECT, TIMER_PENDING, Context
 from .endpoint_health cimport Health, is_ejected, is_flawless, note_connect_failure
 from .held_request cimport forget_last_section
 from .peer cimport Peer
+from .queue_delay cimport note_left, refuses_wait
+from .timer_wheel cimport TICK_MICROSECONDS
 
 
 # Endpoints and their connections hold each other, so the collector ends them; the context must live until __dealloc__.
@@ -26,6 +28,7 @@ cdef class Endpoint:
         self.dialer = dialer
         self.tls = tls
         self.upstreams = []
+        self.delay.target_us = <uint64_t>(context.settings.pending_lag * 1e6)
         self.load.label = self.label
         self.load.label_length = len(self.label)
         self.load.pending_gauge = &context.counters.upstream_pending
@@ -71,6 +74,20 @@ cdef class Endpoint:
         context.arm(&call.pending, context.pending_timeout)
         self.dial_if_useful()
         return True
+
+    cdef bint is_late(self) noexcept:
+        cdef const Call* first = self.load.queue.first
+        if len(self.upstreams) == 0 or self.dialing > 0:
+            return False
+        return refuses_wait(
+            &self.delay, self.context.turn_us, <uint64_t>self.load.queue.count,
+            0 if first == NULL else self.waited_us(first),
+        )
+
+    # Of a call in the queue, by its timer.
+    cdef uint64_t waited_us(self, const Call* call) noexcept:
+        cdef uint64_t since = call.pending.due * TICK_MICROSECONDS - <uint64_t>(self.context.pending_timeout * 1e6)
+        return self.context.turn_us - since if since < self.context.turn_us else 0
 
     cdef bint take(self, Call* call) except -1:
         cdef Peer upstream = self.ready_upstream(call.refused_by)
@@ -202,12 +219,15 @@ cdef class Endpoint:
     cdef int serve_queue(self) except -1:
         cdef Peer upstream
         cdef Call* call
+        cdef uint64_t waited
         while self.load.queue.first != NULL:
             call = self.load.queue.first
             upstream = self.ready_upstream(call.refused_by)
             if upstream is not None:
+                waited = self.waited_us(call)
                 if not join_call(call, upstream, NULL, 0):
                     return 0
+                note_left(&self.delay, self.context.turn_us, waited)
             elif self.dial_if_useful() or call.refused_by == 0:
                 return 0
             else:

@@ -1,0 +1,3 @@
+from collections.abc import Sequence
+
+def simulate(target_us: int, arrivals: Sequence[int], service_us: int) -> list[int | None]: ...
