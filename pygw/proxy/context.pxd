@@ -44,11 +44,13 @@ cdef enum TimerKind:
     TIMER_PENDING = 11           # a Call: has waited too long for a connection
     TIMER_UNSERVED = 12          # a Call: not gRPC, and not whole in time
 
+ctypedef int (*FlushPeer)(object peer) except -1
+
 cdef class Context(TimerWheel):
     cdef:
         readonly object settings
-        readonly object view                 # memoryview of the read buffer, what get_buffer() returns
-        object buffer
+        object buffer                        # the read buffer: a bytearray, what get_buffer() returns
+        readonly object view                 # memoryview of it
         uint8_t* octets                      # its octets
         readonly StreamPool pool
         readonly ConnectionOptions downstream_options
@@ -59,7 +61,11 @@ cdef class Context(TimerWheel):
         object call_timer                    # callable(address of the Call, kind)
 
         list dirty                           # connections with output for the next flush
+        list flushed                         # the other one of two lists: empty but for during a flush
+        FlushPeer flush_peer                 # writes what a connection on the list has
         bint flush_scheduled
+        bint is_reading                      # within begin_read() and end_read()
+        int lone_reads                       # reads in a row around which there was no more than one call
         Overload overload
         uint64_t warned_us                   # when overload was logged last
 
@@ -113,8 +119,13 @@ cdef class Context(TimerWheel):
         Py_ssize_t write_high_water
         bint x_forwarded
 
-    # Puts a connection on the list that flush() works off at the end of this loop turn: one write each.
+    # Puts a connection on the list that is worked off at the end of this loop turn: one write each.
     cdef int add_dirty(self, object peer) except -1
+    # Before and after what a read sets going; `now` of the former is turn_us from then on.
+    cdef void begin_read(self, uint64_t now) noexcept
+    cdef int end_read(self) except -1
+    cdef int schedule_flush(self, uint64_t now) except -1
+    cdef int flush_dirty(self) except -1
     cdef int measure_turn(self) except -1
     # In the middle of a turn.
     cdef int watch_overload(self) except -1

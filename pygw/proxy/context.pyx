@@ -11,7 +11,7 @@ from ..field cimport Field
 from ..http2.connection cimport ConnectionOptions
 from ..http2.stream cimport StreamPool
 from .call_metrics cimport LIMIT_CONNECT_TIMEOUT, LIMIT_OVERLOAD_LAG
-from .overload cimport ADMIT_ALL, end_turn, watch_turn
+from .overload cimport ADMIT_ALL, end_turn, is_alert, note_short_turn, watch_turn
 from .timer_wheel cimport Timer, TimerWheel
 
 cdef extern from *:
@@ -33,6 +33,7 @@ cdef extern from *:
 
 cdef enum:
     WARN_PERIOD_US = 60_000_000      # between two lines that say we are overloaded
+    LONE_READS = 16                  # that many, and it is expected that the next one has the turn to itself too
 
 cdef struct Released:            # how a Call begins
     Released* next
@@ -52,6 +53,7 @@ cdef class Context(TimerWheel):
         self.metrics = metrics
         self.access_log = access_log
         self.dirty = []
+        self.flushed = []
         self.random_state = int.from_bytes(os.urandom(8), "little") | 1
         self.downstream_options = connection_options(settings, False)
         self.upstream_options = connection_options(settings, True)
@@ -103,26 +105,62 @@ cdef class Context(TimerWheel):
             # After stop(): connections are being aborted, nothing more is sent.
             return 0
         self.dirty.append(peer)
+        if not self.flush_scheduled and not self.is_reading:
+            self.schedule_flush(self.time_us())
+        return 0
+
+    cdef void begin_read(self, uint64_t now) noexcept:
+        self.turn_us = now
+        self.is_reading = True
         if not self.flush_scheduled:
-            self.flush_scheduled = True
-            self.overload.began_us = self.time_us()
-            self.loop.call_soon(self.flush)
+            self.overload.began_us = now
+        if self.call_count > 1:
+            self.lone_reads = 0
+
+    # With one call at a time, no other read of this turn is likely to add to what is written, so it is written at once:
+    # it spares what the loop does to call us again at the end of the turn (docs/performance.md).
+    cdef int end_read(self) except -1:
+        self.is_reading = False
+        if self.call_count > 1 or is_alert(&self.overload):
+            self.lone_reads = 0
+        elif self.lone_reads < LONE_READS:
+            self.lone_reads += 1
+        elif not self.flush_scheduled:
+            self.flush_dirty()
+            note_short_turn(&self.overload)
+            return 0
+        if not self.flush_scheduled and len(self.dirty) > 0:
+            self.schedule_flush(self.overload.began_us)
+        return 0
+
+    cdef int schedule_flush(self, uint64_t now) except -1:
+        self.loop.call_soon(self.flush)
+        self.flush_scheduled = True
+        self.overload.began_us = now
         return 0
 
     def flush(self):
         """Let every connection with output write once. Called by the loop at the end of a turn."""
-        cdef list dirty = self.dirty
-        self.dirty = []
         self.flush_scheduled = False
+        self.flush_dirty()
+        self.measure_turn()
+
+    cdef int flush_dirty(self) except -1:
+        cdef list dirty = self.dirty
+        cdef object peer
         self.reclaim_calls()
+        # What flushing makes dirty is for the next flush.
+        self.dirty = self.flushed
+        self.flushed = dirty
         for peer in dirty:
             try:
-                peer.flush()
+                self.flush_peer(peer)
             except Exception:
                 # One connection's fault must not keep the others from writing.
                 logger.exception("flush failed")
                 peer.abort()
-        self.measure_turn()
+        dirty.clear()
+        return 0
 
     cdef int measure_turn(self) except -1:
         cdef uint64_t now = self.time_us()

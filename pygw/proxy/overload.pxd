@@ -25,6 +25,10 @@ cdef struct Overload:
 
 # A turn has ended; `began_us` was set at its begin. True: with it overload has begun.
 cdef bint end_turn(Overload* self, uint64_t now_us) noexcept
+# A turn of a worker with next to nothing to do, which was not measured. Only where not is_alert().
+cdef inline void note_short_turn(Overload* self) noexcept:
+    self.before_us = 0
+
 # A turn has come so far. True: it is clear already that overload has begun, for it is as long as the first that was
 # too long, and they may double and treble. Worth asking only where is_alert().
 cdef bint watch_turn(Overload* self, uint64_t now_us) noexcept

@@ -50,6 +50,7 @@ cdef class Peer(Connection):
     cdef int watch_frame(self) except -1
     cdef int watch_writes(self) except -1
     cdef int mark_dirty(self) except -1
+    cdef int flush(self) except -1
     # Gives octets to the transport.
     cdef int write_out(self, bytes data) except -1
     # The client end's first step, or the server end's after the ClientHello was chosen for.
@@ -59,3 +60,6 @@ cdef class Peer(Connection):
     cdef int write_output(self) except -1
     # Writes what is in `out`, then closes.
     cdef int close_after_flush(self) except -1
+
+# Context.flush_peer.
+cdef int flush_peer(object peer) except -1

@@ -15,6 +15,7 @@ from .context cimport (
     TIMER_KEEPALIVE,
     TIMER_LINGER,
     TIMER_WRITE,
+    Context,
 )
 from .call_metrics cimport (
     LIMIT_FRAME_TIMEOUT,
@@ -68,23 +69,26 @@ cdef class Peer(Connection):
 
     def get_buffer(self, Py_ssize_t hint):
         """Where the next read goes."""
-        return self.context.view
+        return self.context.buffer
 
     def buffer_updated(self, Py_ssize_t length):
         """Octets were read into the shared buffer."""
-        cdef uint64_t now = self.context.time_us()
-        self.last_read_us = self.context.turn_us = now
+        cdef Context context = self.context
+        cdef uint64_t now = context.time_us()
+        self.last_read_us = now
+        context.begin_read(now)
         if now - self.replenished_us >= 1000000:
             self.replenish(<uint32_t>min((now - self.replenished_us) // 1000000, 60))
             self.replenished_us = now
         try:
-            self.on_octets(self.context.octets, length)
+            self.on_octets(context.octets, length)
             if not self.frame_timer.armed and is_halfway(&self.reader):
                 self.watch_frame()
         except Exception:
             # A fault of ours, or no memory: it costs this connection and nothing else.
             logger.exception("connection failed", extra={"address": self.address.decode()})
             self.abort()
+        context.end_read()
 
     def eof_received(self):
         """The other end sends no more: there is no half-open HTTP/2 connection."""
@@ -125,11 +129,11 @@ cdef class Peer(Connection):
 
     # ===== output =====
 
-    def flush(self):
-        """Write what has collected; called once per loop turn."""
+    # Writes what has collected; called once per loop turn.
+    cdef int flush(self) except -1:
         self.is_dirty = False
         if self.write is None:
-            return
+            return 0
         self.write_output()
         if self.closing and self.transport is not None:
             self.transport.close()
@@ -137,6 +141,7 @@ cdef class Peer(Connection):
                 # The transport waits until the other end has read all, which may be never.
                 self.handshake_timer.kind = TIMER_LINGER
                 self.context.arm(&self.handshake_timer, self.context.keepalive_timeout)
+        return 0
 
     cdef int write_output(self) except -1:
         cdef Py_ssize_t capacity = self.out.capacity
@@ -373,6 +378,10 @@ cdef class Peer(Connection):
 
     cdef double keepalive_seconds(self) noexcept:
         return 0
+
+
+cdef int flush_peer(object peer) except -1:
+    return (<Peer>peer).flush()
 
 
 cdef str tls_reason(error):

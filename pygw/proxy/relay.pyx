@@ -17,6 +17,7 @@ from .dialer import Dialer
 from .downstream cimport Downstream
 from .endpoint cimport Endpoint
 from .gate cimport Gate
+from .peer cimport flush_peer
 from .snapshot cimport Snapshot
 from .tls import TlsSites
 from .access_log cimport AccessLog
@@ -73,6 +74,7 @@ cdef class Relay:
             AccessLog(loop, access_log) if access_log is not None else None,
         )
         self.context.call_timer = self.on_call_timer
+        self.context.flush_peer = flush_peer
         self.gate = Gate(
             self.context,
             TrustedProxies(trusted_proxies, settings.trusted_proxy_hops),

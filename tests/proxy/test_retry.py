@@ -312,3 +312,27 @@ def test_a_connection_that_was_just_closed_costs_no_call(end, first, beside):
             assert served.count("pygw_calls_total", grpc_status="0") == 11
 
     run(test)
+
+
+@pytest.mark.parametrize("end", [close, reset])
+def test_nor_does_one_that_closes_on_a_gateway_that_writes_at_once(end):
+    """One call at a time for a while: what is read is relayed before the loop has told of the end."""
+
+    async def test():
+        backend = await Backend().start()
+        async with gateway(one_route([backend])) as served:
+            client = await served.client()
+            peer = await warm(client, backend)
+            for turn in range(3):
+                for call in range(20):
+                    stream_id = client.request(body=CALL)
+                    peer.respond((await peer.open(call + 2))[-1])
+                    await client.over(stream_id)
+                stream_id = client.request(body=CALL)
+                end(peer)
+                peer = await backend.connected(turn + 2)
+                peer.respond((await peer.open(1))[0])
+                assert (await client.over(stream_id)).status == "0"
+            assert retries(served) == {"unsent": 3}
+
+    run(test)
