@@ -150,7 +150,8 @@ GOALS: tuple[Goal, ...] = (
         "octets_each", 6, "KB", 1e-3, beside="idle-connections-tls/pygw, TLS/octets_each: over TLS")),
     Goal("bytes per open stream", ("open-streams",), alone=AtMost(
         "octets_each", 2, "KB", 1e-3, beside="open-streams-tls/pygw, TLS/octets_each: over TLS")),
-    _reload("one route changed among 10,000 rules: from validated object to what workers serve", "one_object_s", 0.1),
+    _reload("one route changed among 10,000 rules: from validated object to served by every worker",
+            "one_object_s", 0.1),
     _reload("all 10,000 rules changed, likewise", "all_objects_s", 0.4,
             "; ".join(f"reload/{peer}/all_files_s: {peer} from its files" for peer in ("nginx", "haproxy", "envoy"))),
     _reload("one file of 625 changed: from the change of the file to served by every worker", "one_file_s", 0.4),

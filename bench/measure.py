@@ -215,27 +215,27 @@ def measure_reload(scenario: Scenario, placement: Placement) -> dict[str, list[S
     """
     command = [sys.executable, "-m", "bench.reload"]
     changes = json.loads(run_pinned([*command, "--workers", "2", "--changes", str(scenario.rounds)], None))
-    stages = json.loads(run_pinned([*command, "--stages"], None))
     others = [str(proxy) for proxy in scenario.proxies if proxy != "pygw"]
     found = {}
     if others:
         peers = [*command, "--only-peers", "--peers", ",".join(others), "--changes", str(scenario.rounds)]
         found = json.loads(run_pinned(peers, None, PEERS_TIMEOUT))["peers"]
-    return {"pygw": reload_samples(changes, stages),
+    return {"pygw": reload_samples(changes),
             **{peer: [{"all_files_s": one} for one in seconds] for peer, seconds in found.items()}}
 
 
-def reload_samples(changes: dict[str, Any], stages: dict[str, dict[str, float]]) -> list[Sample]:
+def reload_samples(changes: dict[str, Any]) -> list[Sample]:
     """The figures in what bench/reload.py printed; what was measured once is in each sample."""
     victim = changes["victim_us"]
     once = {
         "pause_ms": max(victim[what]["worst"] for what in ("one_file", "all_files")) / 1000,
         "quiet_pause_ms": victim["quiet"]["worst"] / 1000,
     }
-    for what, name in (("one file", "one_object_s"), ("all files", "all_objects_s")):
-        once[name] = sum(ms for stage, ms in stages[what].items() if stage != "read") / 1000
-    pairs = zip(changes["one_file"]["served"], changes["all_files"]["served"], strict=True)
-    return [{"one_file_s": one, "all_files_s": every, **once} for one, every in pairs]
+    each = {
+        "one_file_s": changes["one_file"]["served"], "all_files_s": changes["all_files"]["served"],
+        "one_object_s": changes["one_file"]["applied"], "all_objects_s": changes["all_files"]["applied"],
+    }  # fmt: skip
+    return [{**dict(zip(each, figures, strict=True)), **once} for figures in zip(*each.values(), strict=True)]
 
 
 MEASURES: dict[str, Callable[[Scenario, Variant, Running, Path, Placement], Sample]] = {

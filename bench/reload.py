@@ -3,10 +3,11 @@
     python -m bench.reload [--workers N] [--files N] [--services N] [--changes N] [--stages] [--peers NAME,...]
 
 Starts `pygw run -f FOLDER`, keeps a victim calling at a fixed rate, changes one file, then all of them, and asks by
-real calls, on so many connections that every worker is among them, when the new rules are served. Prints one JSON
-object (`measure`). `--stages` times the parts of one change in this process instead (`measure_stages`): what the
-control process does up to the image, and how long a worker takes to open it. `--peers` adds the seconds of others until
-so many rules that all changed are served (bench/peer_reload.py). How to read it: bench/README.md.
+real calls, on so many connections that every worker is among them, when the new rules are served; the gateway's log
+says how much of that was from the validated objects to the last worker's answer. Prints one JSON object (`measure`).
+`--stages` times the parts of one change in this process instead (`measure_stages`): what the control process does up
+to the image, and how long a worker takes to open it. `--peers` adds the seconds of others until so many rules that all
+changed are served (bench/peer_reload.py). How to read it: bench/README.md.
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ class Gateway:
 
     def __init__(self, folder: Path, log: Path, workers: int) -> None:
         self.port, self.admin, self.workers = free_port(), free_port(), workers
+        self._log = log
         command = [
             sys.executable, "-m", "pygw", "run", "-f", str(folder), "--bind", "127.0.0.1", "--port-map",
             f"80={self.port}", "--workers", str(workers), "--admin", f"127.0.0.1:{self.admin}", "--drain-delay", "0",
@@ -155,6 +157,11 @@ class Gateway:
                 return True
         except OSError:
             return False
+
+    def published(self) -> list[dict[str, Any]]:
+        """What the log says of each version that was published."""
+        lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if "apply_ms" in line]
 
     def processes(self) -> dict[str, tuple[float, float]]:
         """CPU seconds so far and MiB of memory (RSS) of the control process and of each worker."""
@@ -225,7 +232,7 @@ def measure(
         for connection in asking:
             connection.close()
         result["victim_us"] = {what: _latencies(samples, spans) for what, spans in windows.items()}
-        result["worker_pause_ms"] = _worker_pauses(Path(name) / "pygw.log")
+        result["worker_pause_ms"] = [version["worker_pause_ms"] for version in gateway.published()]
         return result
 
 
@@ -233,7 +240,7 @@ def _change(
     config: Folder, gateway: Gateway, asking: list[Caller], numbers: range, windows: list[tuple[float, float]]
 ) -> dict[str, Any]:
     """Change some files; when the last of them is served, and what that cost."""
-    before = gateway.processes()
+    before, versions = gateway.processes(), len(gateway.published())
     begun = time.monotonic()
     config.change(numbers)
     written = time.monotonic()
@@ -247,14 +254,18 @@ def _change(
     served = time.monotonic()
     time.sleep(0.3)  # what the workers and the control process still do about it belongs to it
     windows.append((begun, time.monotonic()))
+    wait_for(lambda: len(gateway.published()) > versions, "the log line of the version that is served")
+    # A change that was read in several parts was applied in as many versions: all of them are its own.
+    applied = sum(version["apply_ms"] for version in gateway.published()[versions:]) / 1000
     cpu = {name: seconds - before[name][0] for name, (seconds, _) in gateway.processes().items() if name in before}
-    return {"written": written - begun, "served": served - written, "cpu": cpu}
+    return {"written": written - begun, "served": served - written, "applied": applied, "cpu": cpu}
 
 
 def _merged(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "written": [round(one["written"], 3) for one in found],
         "served": [round(one["served"], 3) for one in found],
+        "applied": [round(one["applied"], 3) for one in found],
         "cpu": {name: [round(one["cpu"].get(name, 0.0), 3) for one in found] for name in found[0]["cpu"]},
     }
 
@@ -272,12 +283,6 @@ def _latencies(samples: list[tuple[float, int]], spans: list[tuple[float, float]
         "calls": len(inside), "p50": inside[len(inside) // 2], "p99": inside[len(inside) * 99 // 100],
         "worst": inside[-1],
     }  # fmt: skip
-
-
-def _worker_pauses(log: Path) -> list[float]:
-    """For how long each published configuration kept a worker's calls waiting at most, as the log tells."""
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    return [line["worker_pause_ms"] for line in lines if "worker_pause_ms" in line]
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

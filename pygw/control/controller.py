@@ -70,6 +70,7 @@ class Controller:
     first_version: int = 0
     compile_image: Callable[[GatewayConfig], Image] = compile_image
     clock: Callable[[], float] = time.time
+    stopwatch: Callable[[], float] = time.monotonic  # seconds, for durations
 
     gateway_addresses: Callable[[], tuple[str, ...]] | None = None  # None: those of the options
     zone: Callable[[], str] = str  # of our node, where the options do not say it
@@ -88,6 +89,7 @@ class Controller:
     was_ready: bool = False
     last_success: float = 0.0  # when the source was last read without an error, Unix time
     last_reload_failed: bool = False
+    apply_seconds: float = 0.0  # that the version last published took from validated objects to the workers' answers
     stale_since: float = 0.0  # since when what is served may be older than the source, Unix time; 0: it is not
     is_takeover: bool = False  # an instance serves until we do: what is not whole must not follow it
     reloads: int = 0
@@ -199,6 +201,7 @@ class Controller:
 
     async def _cycle(self) -> None:
         loaded = await asyncio.to_thread(self.source.read)
+        begun = self.stopwatch()
         resolution = await asyncio.to_thread(resolve, loaded.state, self._resolve_options())
         self._report([*loaded.problems, *map(self.source.place, resolution.problems)])
         self.reloads += 1
@@ -217,7 +220,7 @@ class Controller:
             self._judge_age(has_failed=False)
         self.resolution = resolution
         if self.published is None or not _same_tables(self.published.config, config):
-            await self._publish(config)
+            await self._publish(config, begun)
         else:
             self._update_backends(config)
         self._judge_bind_failures()
@@ -248,7 +251,8 @@ class Controller:
         else:
             self.tell_launcher({"type": "fatal", "message": message})
 
-    async def _publish(self, config: GatewayConfig) -> None:
+    async def _publish(self, config: GatewayConfig, begun: float) -> None:
+        """Have the workers serve it; its objects were read and validated at `begun` by the stopwatch."""
         image = await asyncio.to_thread(self.compile_image, config)
         old = self.published
         hosts = _hosts(config)
@@ -266,6 +270,7 @@ class Controller:
             link.poke()
         self.on_published(version)
         await self._wait_for_workers()
+        self.apply_seconds = self.stopwatch() - begun
         self._leave_snapshot()
         log.info(
             "configuration published",
@@ -275,6 +280,7 @@ class Controller:
                 "routes": len(config.routes),
                 "backends": len(config.backends),
                 "problems": len(self.problems),
+                "apply_ms": round(self.apply_seconds * 1000, 2),
                 "worker_pause_ms": round(max((link.pause for link in self.links.values()), default=0.0) * 1000, 2),
             },
         )

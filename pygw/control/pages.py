@@ -268,6 +268,11 @@ class Pages:
                 "not there; 0: it is not.",
                 [({}, controller.stale_since)],
             ),
+            Own(
+                "pygw_config_last_apply_seconds",
+                "How long the version last published took from its validated objects to the last worker's answer.",
+                [({}, controller.apply_seconds)],
+            ),
             Own("pygw_config_reloads_total", "How often the source was read.", [({}, controller.reloads)]),
             Own(
                 "pygw_config_problems",

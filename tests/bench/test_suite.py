@@ -159,19 +159,16 @@ def test_unusable_arguments(options: list[str], capsys: pytest.CaptureFixture[st
 
 def test_figures_of_a_change_of_configuration() -> None:
     changes = {
-        "one_file": {"served": [0.2, 0.3]}, "all_files": {"served": [2.0, 3.0]},
+        "one_file": {"served": [0.2, 0.3], "applied": [0.035, 0.04]},
+        "all_files": {"served": [2.0, 3.0], "applied": [0.35, 0.45]},
         "victim_us": {"quiet": {"worst": 900}, "one_file": {"worst": 4000}, "all_files": {"worst": 7000}},
     }
-    stages = {
-        "one file": {"read": 100.0, "resolve": 10.0, "compile": 20.0, "open": 5.0},
-        "all files": {"read": 900.0, "resolve": 200.0, "compile": 100.0, "open": 50.0},
-    }
-    first, second = reload_samples(changes, stages)
+    first, second = reload_samples(changes)
     assert first == {
         "one_file_s": 0.2, "all_files_s": 2.0, "one_object_s": 0.035, "all_objects_s": 0.35, "pause_ms": 7.0,
         "quiet_pause_ms": 0.9,
     }
-    assert second == first | {"one_file_s": 0.3, "all_files_s": 3.0}
+    assert second == first | {"one_file_s": 0.3, "all_files_s": 3.0, "one_object_s": 0.04, "all_objects_s": 0.45}
 
 
 def test_two_workers_need_four_cores(monkeypatch: pytest.MonkeyPatch) -> None:

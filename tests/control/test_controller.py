@@ -17,9 +17,7 @@ from pygw.control.cluster_state import ClusterState
 from pygw.control.controller import Controller
 from pygw.control.dns import Answer, LookupFailedError, Names
 from pygw.control.problems import Problem
-from pygw.control.sites import sites_of
-from pygw.listen_sockets import Site
-from pygw.model import GatewayConfig, ListenerConfig
+from pygw.model import GatewayConfig
 from pygw.run_options import RunOptions
 from pygw.tables import Image
 
@@ -63,11 +61,13 @@ class FakeSource:
     def __init__(self) -> None:
         self.objects: list[dict[str, Any]] = [GATEWAY, route(), SERVICE]
         self.problems: list[Problem] = []
+        self.on_read: Callable[[], None] = lambda: None
         self.error: Exception | None = None
         self.reads = 0
 
     def read(self) -> Loaded:
         self.reads += 1
+        self.on_read()
         if self.error is not None:
             raise self.error
         state = ClusterState()
@@ -133,6 +133,7 @@ class World:
         self.bind_failures: list[list[Any]] = []
         self.answers: dict[str, Answer] = {}
         self.compiled: list[GatewayConfig] = []
+        self.seconds = 1000.0
         self.controller = Controller(
             RunOptions(("f.yaml",), workers, port_map={"80": 18080}, bind=("127.0.0.1",)),
             self.source,
@@ -142,6 +143,7 @@ class World:
             first_version=first_version,
             compile_image=self.compile,
             clock=lambda: 1700000000.0,
+            stopwatch=lambda: self.seconds,
         )
         self.workers: list[FakeWorker] = []
 
@@ -237,6 +239,33 @@ def test_ports_open_after_the_workers_know_their_routes() -> None:
         await world.until_told("bind")
 
     run(test, workers=1)
+
+
+def test_applying_lasts_from_validated_objects_to_the_last_answer(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    def pass_time(world: World, seconds: float) -> None:
+        world.seconds += seconds
+
+    async def test(world: World) -> None:
+        world.source.on_read = lambda: pass_time(world, 50.0)  # reading and validating do not count
+        quick, slow = world.add_worker(0), world.add_worker(1)
+        slow.is_silent = True
+        await quick.wait(1)
+        message = (await slow.wait(1))[0]
+        assert world.controller.apply_seconds == 0.0
+        pass_time(world, 0.125)
+        slow.answer(message)
+        await world.until_told("ready")
+        assert world.controller.apply_seconds == 0.125
+        assert [record.apply_ms for record in caplog.records if record.message == "configuration published"] == [125.0]
+        world.controller.changed()  # to nothing new: nothing is applied
+        async with asyncio.timeout(5):
+            while world.source.reads < 2:
+                await asyncio.sleep(0)
+        assert world.controller.apply_seconds == 0.125
+
+    run(test)
 
 
 def test_an_unchanged_source_publishes_nothing() -> None:
@@ -558,35 +587,3 @@ def test_draining_is_not_ready() -> None:
         assert world.controller.not_ready_reasons() == ["draining"]
 
     run(test, workers=1)
-
-
-# ===== sites_of =====
-
-
-def listener(port: int, *addresses: str) -> ListenerConfig:
-    return ListenerConfig("default/gw", f"l{port}", port, addresses=addresses)
-
-
-@pytest.mark.parametrize(
-    ("listeners", "bind", "port_map", "sites"),
-    [
-        ([listener(80), listener(80)], ["*"], {}, [Site("", 80, "*", 80)]),
-        ([listener(80), listener(443)], ["*"], {80: 18080}, [Site("", 80, "*", 18080), Site("", 443, "*", 443)]),
-        ([listener(80)], ["127.0.0.1", "::1"], {}, [Site("", 80, "127.0.0.1", 80), Site("", 80, "::1", 80)]),
-        ([listener(80, "10.0.0.1"), listener(80)], ["*"], {},
-         [Site("", 80, "*", 80), Site("10.0.0.1", 80, "10.0.0.1", 80)]),
-        ([listener(80, "127.0.0.1"), listener(80)], ["127.0.0.1"], {}, [Site("", 80, "127.0.0.1", 80)]),
-        ([listener(80, "10.0.0.1", "10.0.0.2")], ["*"], {80: 0},
-         [Site("10.0.0.1", 80, "10.0.0.1", 0), Site("10.0.0.2", 80, "10.0.0.2", 0)]),
-        ([listener(80), listener(81)], ["*"], {80: 0, 81: 0}, [Site("", 80, "*", 0), Site("", 81, "*", 0)]),
-        ([], ["*"], {}, []),
-    ],
-)  # fmt: skip
-def test_sites(listeners: list[ListenerConfig], bind: list[str], port_map: dict[int, int], sites: list[Site]) -> None:
-    assert sites_of(listeners, bind, port_map) == (sites, [])
-
-
-def test_two_listener_ports_on_one_local_port_are_a_conflict() -> None:
-    sites, conflicts = sites_of([listener(80), listener(8080)], ["*"], {80: 8080})
-    assert sites == [Site("", 80, "*", 8080)]
-    assert conflicts == ["listener ports 80 and 8080 would both be bound as local port 8080; change --port-map"]

@@ -59,6 +59,7 @@ def ask(page: str, query: list[tuple[str, str]] | None = None, is_served: bool =
             image = compile_image(config())
             endpoints = {"default/b:80": (("10.0.0.1", 80),)}
             controller.published = Published(3, config(), image.octets, image.backend_keys, endpoints)
+            controller.apply_seconds = 0.25
         pages = Pages(controller, controller.tell_launcher)
         try:
             response = await pages.admin()[page](Request("GET", page, query or [], {}, True))
@@ -130,6 +131,7 @@ def test_own_metrics() -> None:
     for line in (
         "pygw_config_version 3.0", "pygw_workers 1.0", "pygw_workers_connected 0.0", "pygw_ready 0.0",
         'pygw_config_problems{severity="error"} 0.0', "pygw_control_restarts_total 0.0",
+        "pygw_config_last_apply_seconds 0.25",
     ):  # fmt: skip
         assert f"\n{line}\n" in text
     assert 'pygw_build_info{python="' in text

@@ -126,5 +126,7 @@ def test_a_change_of_ten_thousand_rules_is_served_soon() -> None:
     measured = measure(workers=2, files=625, services=625, changes=3)
     assert min(measured["one_file"]["served"]) < 1.2
     assert min(measured["all_files"]["served"]) < 9.0
+    for what, allowed in (("one_file", 0.3), ("all_files", 1.2)):
+        assert 0 < min(measured[what]["applied"]) < allowed
     assert len(measured["worker_pause_ms"]) >= 7
     assert sorted(measured["worker_pause_ms"])[1] < 15.0
