@@ -1,5 +1,7 @@
 """Every limit and timer of the data plane and its processes: name, default, unit, reason and the metric that shows it.
 
+"{limit}" in a metric is the label that is the setting's own name.
+
 `pygw run --list-settings` prints this table and `--set NAME=VALUE` changes it. Options that are not limits
 (ports, addresses, log formats) live in cli.py. Imports nothing of pygw.
 """
@@ -26,26 +28,34 @@ class Settings:
     stream_window: int = setting(
         69632, "octets", "First flow-control window of a stream to a backend: what a client that stalls can make us "
         "hold of each response. A message of 64 KiB with its prefix (65,541 octets, 6 more than HTTP/2's own default) "
-        "comes in one go. It grows up to stream_window_max while the client drains.")
+        "comes in one go. It grows up to stream_window_max while the client drains. No metric: a sender that waits for "
+        "a window is how flow control works.")
     request_window: int = setting(
         262144, "octets", "First flow-control window of a client's stream. Large enough for the usual message in one "
-        "go; what a connection's requests can make us hold together is connection_window.")
+        "go; what a connection's requests can make us hold together is connection_window. No metric: as stream_window.")
     stream_window_max: int = setting(
-        1048576, "octets", "A stream's window grows to this while data is drained as fast as it comes.")
+        1048576, "octets", "A stream's window grows to this while data is drained as fast as it comes. No metric: as "
+        "stream_window.")
     window_growth_total: int = setting(
         33554432, "octets", "By how much the windows of all streams of one connection together may have grown beyond "
-        "their first ones: bounds what clients that drained first and stalled then can make us hold.")
+        "their first ones: bounds what clients that drained first and stalled then can make us hold. No metric: "
+        "a window that cannot grow stays as it is.")
     connection_window: int = setting(
-        4194304, "octets", "Flow-control window of a whole connection: what one peer can make us hold.")
+        4194304, "octets", "Flow-control window of a whole connection: what one peer can make us hold. No metric: as "
+        "stream_window.")
     max_header_list_size: int = setting(
         98304, "octets", "Size of one message's header list (RFC 9113 §6.5.2); over it the call gets "
         "RESOURCE_EXHAUSTED and the connection lives on.", "pygw_limit_hits_total{limit}")
     max_header_fields: int = setting(
-        1000, "fields", "Fields in one message's header list; as above.", "pygw_limit_hits_total{limit}")
+        1000, "fields", "Fields in one message's header list; as above. A list over both counts as "
+        "max_header_list_size.",
+        "pygw_limit_hits_total{limit}")
     header_table_size: int = setting(
-        4096, "octets", "HPACK dynamic table that we keep for a peer (RFC 7541 §4.2).")
+        4096, "octets", "HPACK dynamic table that we keep for a peer (RFC 7541 §4.2). No metric: a full table drops "
+        "its oldest entries, which is how HPACK works.")
     encoder_table_size: int = setting(
-        4096, "octets", "The most that our own HPACK encoder uses of the table a peer allows.")
+        4096, "octets", "The most that our own HPACK encoder uses of the table a peer allows. No metric: as "
+        "header_table_size.")
     max_header_block: int = setting(
         112640, "octets",
         "Compressed octets of one header block, HEADERS and CONTINUATION together, that are held until it is "
@@ -98,8 +108,8 @@ class Settings:
         "WINDOW_UPDATEs, PINGs and resets expected in answer to what we sent; what is beyond is charged to "
         "flood_control_frames. 4 for each DATA frame that can be under way in a window of 1 MiB, should each carry "
         "one octet.",
-        "pygw_limit_hits_total{limit}")
-    connect_timeout: float = setting(5.0, "seconds", "TCP connect to an endpoint.", "pygw_upstream_connects_total")
+        'pygw_limit_hits_total{limit="flood_control_frames"}')
+    connect_timeout: float = setting(5.0, "seconds", "TCP connect to an endpoint.", "pygw_limit_hits_total{limit}")
     connect_patience: float = setting(
         0.25, "seconds", "Calls that wait so long for the first connection to an endpoint go to another one that has a "
         "connection: most connects take a few milliseconds, those to an endpoint that is cut off the whole "
@@ -158,13 +168,15 @@ class Settings:
         "pygw_overload_shed_total")
     max_upstream_connections: int = setting(
         64, "connections", "Connections that one worker opens to one endpoint when the endpoint's stream limit "
-        "is reached; then calls wait.", "pygw_upstream_connections")
+        "is reached; then calls wait.", "pygw_limit_hits_total{limit}")
     keepalive_time: float = setting(
-        60.0, "seconds", "A PING is sent on a client connection that was silent for so long with calls open; 0: never.")
+        60.0, "seconds", "A PING is sent on a client connection that was silent for so long with calls open; 0: never.",
+        'pygw_limit_hits_total{limit="keepalive_timeout"}')
     keepalive_timeout: float = setting(20.0, "seconds", "The PING's answer must come within this, and so "
         "must a closed connection's last octets be taken by the other end.", "pygw_limit_hits_total{limit}")
     upstream_keepalive_time: float = setting(
-        60.0, "seconds", "As keepalive_time, to endpoints with calls open; 0: never.")
+        60.0, "seconds", "As keepalive_time, to endpoints with calls open; 0: never.",
+        'pygw_limit_hits_total{limit="keepalive_timeout"}')
     max_connection_idle: float = setting(
         0.0, "seconds", "A client connection without calls for so long is closed gracefully; 0: never.",
         "pygw_limit_hits_total{limit}")
@@ -177,7 +189,8 @@ class Settings:
         "pygw_limit_hits_total{limit}")
     unserved_wait: float = setting(
         1.0, "seconds", "A request that is not gRPC is answered (415, 405) when it is whole, after 16 KiB of it, or "
-        "after so long: before that what is malformed in it is still found.")
+        "after so long: before that what is malformed in it is still found. No metric: it delays an answer and ends "
+        "nothing.")
     retry_buffer: int = setting(
         16384, "octets", "DATA of a call that is kept until its backend begins to answer, so that it can be sent again "
         "where the backend did not take it (REFUSED_STREAM, GOAWAY); a call that has sent more is not sent again. "
@@ -206,15 +219,19 @@ class Settings:
         50, "percent", "Where more of a backend's endpoints than this are ejected, all of them take calls: what ails "
         "them all is not cured by overloading the rest. Those that cannot be connected are not counted.",
         "pygw_endpoint_panics_total")
-    upstream_idle: float = setting(300.0, "seconds", "An upstream connection without calls for so long is closed.")
+    upstream_idle: float = setting(
+        300.0, "seconds", "An upstream connection without calls for so long is closed.", "pygw_upstream_connections")
     write_high_water: int = setting(
-        262144, "octets", "Unsent octets on one connection above which its sources are no longer credited.")
+        262144, "octets", "Unsent octets on one connection above which its sources are no longer credited. No metric: "
+        "as stream_window.")
     max_label_values: int = setting(
         1000, "series", "Distinct label sets of the call metrics in one worker; what comes later is counted as "
         '"_other".', "pygw_metric_series")
-    regex_cache: int = setting(4096, "entries", "Decisions of regex matches kept in one worker.")
+    regex_cache: int = setting(
+        4096, "entries", "Decisions of regex matches kept in one worker. No metric: what is not kept is decided again.")
     trusted_proxy_hops: int = setting(
-        1, "hops", "How many proxies in front are trusted to have appended to x-forwarded-for.")
+        1, "hops", "How many proxies in front are trusted to have appended to x-forwarded-for. No metric: "
+        "it ends nothing.")
     hang_timeout: float = setting(
         30.0, "seconds", "A worker or a control process that answers no ping for so long hangs: it is killed and "
         "replaced alone. Long enough for a machine that swaps; 0: never.",
@@ -223,7 +240,8 @@ class Settings:
         2.0, "seconds", "After so long without a sign of the control process the launcher answers /healthz, /readyz "
         "and a short /metrics for it: a probe must not restart a gateway whose workers serve.",
         "pygw_config_stale_since_timestamp_seconds")
-    x_forwarded: bool = setting(True, "boolean", "Append x-forwarded-for and x-forwarded-proto.")
+    x_forwarded: bool = setting(
+        True, "boolean", "Append x-forwarded-for and x-forwarded-proto. No metric: it ends nothing.")
 
 
 def describe() -> list[dict[str, Any]]:

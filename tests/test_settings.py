@@ -23,7 +23,7 @@ def test_a_description_is_useful(row):
     assert row["unit"]
     assert row["reason"].endswith(".")
     assert row["reason"][0].isupper()
-    assert row["metric"] == "" or row["metric"].startswith("pygw_")
+    assert row["metric"].startswith("pygw_") or "No metric: " in row["reason"]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])
@@ -68,6 +68,21 @@ def test_metrics_that_settings_name_exist():
     pages = (Path(__file__).parents[1] / "pygw/control/pages.py").read_text()
     shown = set(HELP) | {name for name in named if f'"{name}"' in pages}
     assert named <= shown, f"settings name metrics that nothing shows: {sorted(named - shown)}"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])
+def test_labels_that_settings_name_exist(row):
+    from pygw.proxy.call_metrics import LIMITS, count_everything
+
+    name, _, labels = row["metric"].partition("{")
+    if not labels:
+        return
+    label, _, value = labels.removesuffix("}").partition("=")
+    shown = [values[label] for known, values, _ in count_everything() if known == name]
+    assert shown
+    if label == "limit":
+        assert (value.strip('"') or row["name"]) in shown
+    assert set(LIMITS) <= {known["name"] for known in ROWS}
 
 
 def test_the_limits_that_the_threat_model_names_exist():

@@ -102,7 +102,8 @@ cdef class CallMetrics:
 
 cdef enum Limit:                 # pygw_limit_hits_total{limit}; the names are those of Settings
     LIMIT_MAX_CONCURRENT_STREAMS
-    LIMIT_MAX_HEADER_LIST_SIZE   # max_header_fields too: the engine reports both as too_large
+    LIMIT_MAX_HEADER_LIST_SIZE
+    LIMIT_MAX_HEADER_FIELDS
     LIMIT_HANDSHAKE_TIMEOUT
     LIMIT_KEEPALIVE_TIMEOUT
     LIMIT_MAX_CONNECTION_IDLE
@@ -120,7 +121,16 @@ cdef enum Limit:                 # pygw_limit_hits_total{limit}; the names are t
     LIMIT_MAX_CONNECTIONS_PER_ADDRESS
     LIMIT_FRAME_TIMEOUT
     LIMIT_WRITE_TIMEOUT
-    LIMIT_FLOOD                  # a budget of http2/limits ended the connection (ENHANCE_YOUR_CALM)
+    # Those of http2/limits, both ends. (flood_answers ends nothing: what is beyond is flood_control_frames'.)
+    LIMIT_MAX_HEADER_BLOCK
+    LIMIT_MAX_CONTINUATIONS
+    LIMIT_MAX_INTERIM_RESPONSES
+    LIMIT_MAX_BLOCKED_OUTPUT
+    LIMIT_FLOOD_CONTROL_FRAMES
+    LIMIT_FLOOD_SETTINGS_FRAMES
+    LIMIT_FLOOD_RAPID_RESETS
+    LIMIT_FLOOD_PROVOKED_RESETS
+    LIMIT_FLOOD_REFUSED_STREAMS
     LIMIT_COUNT
 
 cdef enum RetryReason:           # pygw_upstream_retries_total{reason}

@@ -16,12 +16,10 @@ from .backend cimport Backend
 from .call_failure cimport call_client_gone, call_failed, call_refused
 from .call_life cimport detach_down, finish_call, new_call, release_call
 from .call_metrics cimport (
-    LIMIT_FLOOD,
     LIMIT_MAX_CALLS,
     LIMIT_MAX_CONNECTION_AGE,
     LIMIT_MAX_CONNECTION_AGE_GRACE,
     LIMIT_MAX_CONNECTION_IDLE,
-    LIMIT_MAX_HEADER_LIST_SIZE,
     CallSeries,
 )
 from .call_metrics cimport start as start_series
@@ -184,7 +182,7 @@ cdef class Downstream(ClientPeer):
         if self.context.draining:
             self.leave()
         if too_large:
-            self.context.counters.limit_hits[<int>LIMIT_MAX_HEADER_LIST_SIZE] += 1
+            self.count_large_headers()
             return self.refuse(stream, 8, "request headers are larger than max_header_list_size")
         if is_alert(&self.context.overload) or self.context.call_count >= self.context.max_calls:
             if self.must_shed():
@@ -546,6 +544,8 @@ cdef class Downstream(ClientPeer):
             self.context.counters.downstream_resets_received += 1
         elif cause == CLOSED_BY_ERROR:
             self.context.counters.downstream_malformed += 1
+            if code == ENHANCE_YOUR_CALM:        # trailers
+                self.count_large_headers()
         if stream.owner != NULL:
             call_client_gone(<Call*>stream.owner, cause)
         return 0
@@ -560,8 +560,7 @@ cdef class Downstream(ClientPeer):
 
     cdef int on_failed(self) except -1:
         self.context.counters.downstream_connection_errors += 1
-        if self.error_code == ENHANCE_YOUR_CALM:
-            self.context.counters.limit_hits[<int>LIMIT_FLOOD] += 1
+        self.count_broken_limit()
         return self.close_after_flush()
 
 

@@ -45,6 +45,9 @@ cdef class Peer(Connection):
     # Nothing was heard of the other end since then (turn_us): a PING finds out whether it lives.
     cdef int doubt(self, uint64_t since_us) except -1
     cdef int probe(self) except -1
+    # Counts the limit that ended the connection, where one of http2/limits did; the one that a header list is over.
+    cdef int count_broken_limit(self) except -1
+    cdef int count_large_headers(self) except -1
     # The other end has not read for so long that no more calls should be begun here.
     cdef bint is_choked(self) noexcept
     cdef int watch_frame(self) except -1

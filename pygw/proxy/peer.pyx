@@ -7,7 +7,9 @@ import ssl
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from ..http2.connection cimport Connection
-from ..http2.frame_reader cimport is_halfway, is_in_passing
+from ..http2.constants cimport ENHANCE_YOUR_CALM
+from ..http2.frame_reader cimport FrameReader, is_halfway, is_in_passing
+from ..http2.limits cimport Budgets
 from .context cimport (
     TIMER_FRAME,
     TIMER_HANDSHAKE,
@@ -18,10 +20,21 @@ from .context cimport (
     Context,
 )
 from .call_metrics cimport (
+    LIMIT_FLOOD_CONTROL_FRAMES,
+    LIMIT_FLOOD_PROVOKED_RESETS,
+    LIMIT_FLOOD_RAPID_RESETS,
+    LIMIT_FLOOD_REFUSED_STREAMS,
+    LIMIT_FLOOD_SETTINGS_FRAMES,
     LIMIT_FRAME_TIMEOUT,
     LIMIT_HANDSHAKE_TIMEOUT,
     LIMIT_KEEPALIVE_TIMEOUT,
+    LIMIT_MAX_BLOCKED_OUTPUT,
+    LIMIT_MAX_CONTINUATIONS,
+    LIMIT_MAX_HEADER_BLOCK,
+    LIMIT_MAX_HEADER_FIELDS,
+    LIMIT_MAX_HEADER_LIST_SIZE,
     LIMIT_WRITE_TIMEOUT,
+    Limit,
 )
 from .tls_stream cimport TlsStream
 
@@ -106,6 +119,7 @@ cdef class Peer(Connection):
         try:
             self.lost()
         except Exception:
+            # As in buffer_updated(), but the transport is gone already.
             logger.exception("cleaning up a connection failed", extra={"address": self.address.decode()})
 
     def pause_writing(self):
@@ -119,6 +133,7 @@ cdef class Peer(Connection):
         try:
             self.resume()
         except Exception:
+            # As in buffer_updated().
             logger.exception("connection failed", extra={"address": self.address.decode()})
             self.abort()
 
@@ -186,12 +201,48 @@ cdef class Peer(Connection):
             try:
                 self.write_output()
             except Exception:
+                # As in buffer_updated().
                 logger.exception("write failed", extra={"address": self.address.decode()})
                 self.abort()
         return 0
 
     cdef int on_failed(self) except -1:
         return self.close_after_flush()
+
+    # ===== limits of the engine =====
+
+    # It says ENHANCE_YOUR_CALM for each of them and for nothing else (limits.pxd). One ends the connection, so one
+    # budget at most is below 0.
+    cdef int count_broken_limit(self) except -1:
+        cdef Budgets* budgets = &self.budgets
+        cdef Limit limit
+        if self.error_code != ENHANCE_YOUR_CALM:
+            return 0
+        if self.reader.error != NULL:
+            limit = broken_block_limit(&self.reader)
+        elif self.decoder.error != NULL:
+            return self.count_large_headers()
+        elif budgets.control_frames < 0:
+            limit = LIMIT_FLOOD_CONTROL_FRAMES
+        elif budgets.settings_frames < 0:
+            limit = LIMIT_FLOOD_SETTINGS_FRAMES
+        elif budgets.rapid_resets < 0:
+            limit = LIMIT_FLOOD_RAPID_RESETS
+        elif budgets.provoked_resets < 0:
+            limit = LIMIT_FLOOD_PROVOKED_RESETS
+        elif budgets.refused_streams < 0:
+            limit = LIMIT_FLOOD_REFUSED_STREAMS
+        else:
+            limit = LIMIT_MAX_BLOCKED_OUTPUT
+        self.context.counters.limit_hits[<int>limit] += 1
+        return 0
+
+    cdef int count_large_headers(self) except -1:
+        cdef Limit limit = LIMIT_MAX_HEADER_FIELDS
+        if self.decoder.total > self.decoder.max_list_size:
+            limit = LIMIT_MAX_HEADER_LIST_SIZE
+        self.context.counters.limit_hits[<int>limit] += 1
+        return 0
 
     # ===== TLS =====
 
@@ -378,6 +429,12 @@ cdef class Peer(Connection):
 
     cdef double keepalive_seconds(self) noexcept:
         return 0
+
+
+cdef Limit broken_block_limit(const FrameReader* reader) noexcept:
+    if reader.block.length + <Py_ssize_t>reader.length <= <Py_ssize_t>reader.max_block:
+        return LIMIT_MAX_CONTINUATIONS
+    return LIMIT_MAX_HEADER_BLOCK
 
 
 cdef int flush_peer(object peer) except -1:

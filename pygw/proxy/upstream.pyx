@@ -10,13 +10,16 @@ from ..http2.connection cimport (
     CLOSED_BY_ERROR,
     CLOSED_BY_PEER,
     CLOSED_CONNECTION,
+    CLOSED_TOO_LARGE,
     CLOSED_UNPROCESSED,
     CloseCause,
     Connection,
 )
+from ..http2.constants cimport ENHANCE_YOUR_CALM
 from ..http2.message cimport ResponseHead
 from ..http2.stream cimport STREAM_HEAD_RECEIVED, Stream
 from .call_failure cimport call_upstream_gone
+from .call_metrics cimport LIMIT_MAX_INTERIM_RESPONSES
 from .call_record cimport Call
 from .call_request cimport call_request_drained
 from .call_response cimport call_response, call_response_data, call_response_trailers
@@ -210,6 +213,7 @@ cdef class Upstream(Peer):
 
     cdef int on_failed(self) except -1:
         self.context.counters.upstream_connection_errors += 1
+        self.count_broken_limit()
         self.unlist()
         return self.close_after_flush()
 
@@ -268,6 +272,10 @@ cdef class Upstream(Peer):
             self.context.counters.upstream_resets_received += 1
         elif cause == CLOSED_BY_ERROR:
             self.context.counters.upstream_malformed += 1
+            if code == ENHANCE_YOUR_CALM:
+                self.context.counters.limit_hits[<int>LIMIT_MAX_INTERIM_RESPONSES] += 1
+        elif cause == CLOSED_TOO_LARGE:
+            self.count_large_headers()
         if not stream.flags & STREAM_HEAD_RECEIVED and self.is_failure(cause):
             note_call_failure(self.context, &self.endpoint.load.health)
         if stream.owner != NULL:

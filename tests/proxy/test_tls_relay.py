@@ -157,15 +157,35 @@ def test_what_is_no_client_hello(sent: bytes, answer: bytes) -> None:
     relaying(test)
 
 
-@pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x40\x00\x01"])
-def test_a_handshake_has_its_time(sent: bytes) -> None:
+def client_hello() -> bytes:
+    """The first flight of a client that trusts AUTHORITY."""
+    sent = ssl.MemoryBIO()
+    session = client_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname=HOST)
+    with pytest.raises(ssl.SSLWantReadError):
+        session.do_handshake()
+    return sent.read()
+
+
+HALF_OPEN = {
+    "silent": lambda: b"",
+    "an octet": lambda: b"\x16",
+    "a record head": lambda: b"\x16\x03\x01\x40\x00\x01",
+    "half a ClientHello": lambda: client_hello()[:100],
+    "a ClientHello": client_hello,
+}
+
+
+@pytest.mark.parametrize("kind", HALF_OPEN)
+def test_a_handshake_has_its_time(kind: str) -> None:
     async def test() -> None:
         async with gateway(secured(one_route()), Settings(handshake_timeout=0.05)) as served:
             reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-            writer.write(sent)
-            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+            writer.write(HALF_OPEN[kind]())
+            got = await asyncio.wait_for(reader.read(), PATIENCE)
+            assert bool(got) == (kind == "a ClientHello"), "the server's first flight, and only for a whole one"
             writer.close()
             assert served.count("pygw_limit_hits_total", limit="handshake_timeout") == 1
+            assert served.count("pygw_downstream_tls_handshakes_total") == 0
 
     run(test)
 
