@@ -2,7 +2,7 @@
 
 Every record is a constant message with key/values beside it (`log.info("worker started", extra={"worker": 0})`),
 so that logs can be searched by message and filtered by key. `json` writes one object a line, `console` one
-readable line. Knows nothing of what is logged. Imports nothing of pygw.
+readable line. Knows nothing of what is logged.
 
 LineWriter never waits for whoever reads: a log collector that stalls must not stall the data path. What does not
 fit is dropped and counted.
@@ -17,8 +17,11 @@ import select
 import socket
 import stat
 import sys
+import textwrap
 import time
 from typing import Any
+
+from pygw.printable import each_line, one_line
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "console")
@@ -45,21 +48,21 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str, ensure_ascii=False)
+        return one_line(json.dumps(entry, default=str, ensure_ascii=False))
 
 
 class ConsoleFormatter(logging.Formatter):
     """`12:34:56.789 info  worker started worker=0 pid=71`: for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; more than one only for a traceback."""
+        """The line; more only for a traceback, indented, or a text in it could pass for a record."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         pairs = "".join(f" {key}={_plain(value)}" for key, value in extras(record).items())
         milliseconds = int(record.msecs)
         level = record.levelname.lower()
-        line = f"{clock}.{milliseconds:03d} {level:<7} {_one_line(record.getMessage())}{pairs}"
+        line = f"{clock}.{milliseconds:03d} {level:<7} {one_line(record.getMessage())}{pairs}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + each_line(textwrap.indent(self.formatException(record.exc_info), "  ", lambda _: True))
         return line
 
 
@@ -177,8 +180,4 @@ def _plain(value: object) -> str:
     text = str(value)
     if text and text.isprintable() and not any(mark in text for mark in " \"'="):
         return text
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _one_line(text: str) -> str:
-    return text if text.isprintable() else json.dumps(text, ensure_ascii=False)[1:-1]
+    return one_line(json.dumps(text, ensure_ascii=False))

@@ -46,6 +46,24 @@ def test_json_carries_a_traceback() -> None:
     assert "ValueError: bad" in json.loads(JsonFormatter("p").format(made))["traceback"]
 
 
+def test_json_moves_no_terminal() -> None:
+    line = JsonFormatter("p").format(record("\x9b31m", text="\x7f\u2028é"))
+    assert line.isprintable()
+    assert (json.loads(line)["message"], json.loads(line)["text"]) == ("\x9b31m", "\x7f\u2028é")
+
+
+def test_a_traceback_forges_no_record() -> None:
+    made = record("failed")
+    try:
+        raise ValueError("bad\n12:00:00.000 info    all is well\x1b[31m")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    first, *others = ConsoleFormatter().format(made).split("\n")
+    assert first.endswith("failed")
+    assert "  12:00:00.000 info    all is well\\u001b[31m" in others
+    assert all(line.startswith("  ") for line in others)
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -55,6 +73,7 @@ def test_json_carries_a_traceback() -> None:
         ("", '""'),
         ("a=b", '"a=b"'),
         ("line\nbreak\x1b[31m", '"line\\nbreak\\u001b[31m"'),
+        ("\x9b31m\x7f\u202e", '"\\u009b31m\\u007f\\u202e"'),
     ],
 )
 def test_console_quotes_what_could_mislead(value: object, shown: str) -> None:

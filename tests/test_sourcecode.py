@@ -21,7 +21,7 @@ MAX_FUNCTION_LINES = 60
 
 SOURCES = sorted(path for ending in ("py", "pyx", "pxd", "pyi") for path in (ROOT / "pygw").rglob(f"*.{ending}"))
 CYTHON = [path for path in SOURCES if path.suffix in (".pyx", ".pxd")]
-LEAVES = {"pygw", "pygw.model", "pygw.settings", "pygw.errors", "pygw.field", "pygw.logs", "pygw.cpus"}
+LEAVES = {f"pygw.{name}" for name in ("model", "settings", "errors", "field", "logs", "cpus", "printable")} | {"pygw"}
 
 
 def name_of(path: Path) -> str:
@@ -79,7 +79,7 @@ def within(module: str, package: str) -> bool:
 def may_import(importer: str, imported: str) -> bool:
     """The import rules, one a line; `pygw` alone is its version."""
     if importer in LEAVES:
-        return imported in ("pygw", importer)
+        return imported in ("pygw", "pygw.printable", importer)
     if within(importer, "pygw.http2"):
         return within(imported, "pygw.http2") or imported == "pygw.field"
     if importer in MATCHER:

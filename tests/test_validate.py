@@ -121,3 +121,55 @@ def test_unusable_arguments(capsys, arguments, says):
     code, out, err = validate(capsys, *arguments)
     assert (code, out) == (2, "")
     assert says in err
+
+
+# ===== injection =====
+
+FORGED = r"\r\nerror: forged\e[31m\x9b\u2028"
+ROUTE_FILTER = """\
+  - filters:
+    - {type: RequestHeaderModifier, requestHeaderModifier: {KIND: [{name: NAME, value: VALUE}]}}
+    backendRefs:
+"""
+
+
+@pytest.mark.parametrize("kind", ["set", "add"])
+@pytest.mark.parametrize("octets", [r"\r", r"\n", r"\0", r"\e", r"\x7f", r"\x9b", r"\u2028", r"\r\nx-b: 1"])
+def test_a_header_value_that_cannot_travel_is_left_out(capsys, tmp_path, kind, octets):
+    text = ROUTE_FILTER.replace("KIND", kind).replace("NAME", "x-a").replace("VALUE", f'"a{octets}b"')
+    path = write(tmp_path, GATEWAY.replace("  - backendRefs:\n", text))
+    code, out, _ = validate(capsys, "-f", path, "-o", "json")
+    [problem] = json.loads(out)["problems"]
+    assert (code, problem["reason"], problem["line"]) == (0, "HeaderIgnored", 15)
+    assert problem["path"] == f"spec.rules[0].filters[0].requestHeaderModifier.{kind}[0]"
+    assert problem["message"] == "the value of x-a is not printable ASCII and cannot travel as metadata"
+
+
+@pytest.mark.parametrize("name", [r"x\na", r"x-a\n", r"x\0", "x: a", r"x\r\nb"])
+def test_a_header_name_that_is_none_is_an_error(capsys, tmp_path, name):
+    text = ROUTE_FILTER.replace("KIND", "set").replace("NAME", f'"{name}"').replace("VALUE", "b")
+    code, out, _ = validate(capsys, "-f", write(tmp_path, GATEWAY.replace("  - backendRefs:\n", text)), "-o", "json")
+    assert code == 1
+    assert json.loads(out)["problems"][0]["path"].endswith("requestHeaderModifier.set[0].name")
+
+
+@pytest.mark.parametrize(
+    ("plain", "forged"),
+    [
+        ("metadata: {name: r}", f'metadata: {{name: "r{FORGED}"}}'),
+        ("kind: GRPCRoute", f'kind: "GRPCRoute{FORGED}"'),
+        ("{name: greeter, port: 50051}", f'{{name: "greeter{FORGED}", port: 50051}}'),
+        ("  rules:", f'  "rule{FORGED}": 1\n  rules:'),
+    ],
+    ids=["name", "kind", "reference", "unknown field"],
+)
+@pytest.mark.parametrize("command", ["validate", "status"])
+def test_what_does_not_print_forges_no_line(capsys, tmp_path, command, plain, forged):
+    path = write(tmp_path, GATEWAY.replace(plain, forged, 1))
+    main([command, "-f", path, "-o", "table"])
+    captured = capsys.readouterr()
+    lines = [*captured.out.split("\n"), *captured.err.split("\n")]
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("error: forged") for line in lines)
+    assert r"forged\u001b[31m\u009b\u2028" in captured.out + captured.err
+    assert validate(capsys, "-f", path, "-o", "json")[1].replace("\n", "").isprintable()

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pygw.commands.options import Parser, port, service_override
 from pygw.errors import PygwError, UsageError
 from pygw.explain.table import table_lines
+from pygw.printable import each_line, one_line
 
 if TYPE_CHECKING:
     from pygw.explain.explainer import Explainer
@@ -83,10 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
         return _batch(_explainer(arguments), sys.stdin.buffer, sys.stdout.buffer)
     explained = _ask_admin(arguments) if arguments.admin else _ask_files(arguments)
     if arguments.output == "json" or (arguments.output is None and not sys.stdout.isatty()):
-        json.dump(explained, sys.stdout, indent=2, ensure_ascii=False)
-        print()
+        print(each_line(json.dumps(explained, indent=2, ensure_ascii=False)))
     else:
-        print("\n".join(table_lines(explained)))
+        print("\n".join(map(one_line, table_lines(explained))))
     return 0
 
 
@@ -165,7 +165,7 @@ def _batch(explainer: Explainer, questions: IO[bytes], answers: IO[bytes]) -> in
     encode = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).encode
     for answer in _answers(explainer, questions):
         code |= answer["outcome"] == "error"
-        answers.write(encode(answer).encode("utf-8", "backslashreplace") + b"\n")
+        answers.write(one_line(encode(answer)).encode() + b"\n")
         answers.flush()  # who asks line by line waits for each answer
     return code
 

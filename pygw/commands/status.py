@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pygw.commands.options import Parser, ip_address, service_override
+from pygw.printable import one_line
 
 if TYPE_CHECKING:
     from pygw.control.cluster_state import ClusterState, Object
@@ -107,7 +108,7 @@ def as_table(state: ClusterState, resolution: Resolution) -> str:
                 rows += _rows("", "", part, listener["conditions"])
     if len(rows) == 1:
         return "no GatewayClass, Gateway or route in what was given"
-    return _aligned(rows)
+    return _aligned([tuple(map(one_line, row)) for row in rows])
 
 
 def _objects(state: ClusterState) -> Iterator[tuple[str, tuple[str, str], Object]]:

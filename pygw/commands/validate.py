@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pygw.commands.options import Parser
 from pygw.errors import UsageError
+from pygw.printable import each_line
 
 if TYPE_CHECKING:
     from pygw.control.problems import Problem
@@ -84,7 +85,7 @@ def as_json(problems: list[Problem], objects: int) -> str:
     ]  # fmt: skip
     errors, warnings = _count(problems)
     summary = {"objects": objects, "errors": errors, "warnings": warnings}
-    return json.dumps({"summary": summary, "problems": shown}, indent=2, ensure_ascii=False)
+    return each_line(json.dumps({"summary": summary, "problems": shown}, indent=2, ensure_ascii=False))
 
 
 def as_table(problems: list[Problem], objects: int) -> str:

@@ -2,7 +2,7 @@
 
 Written by `yaml_source` (which knows files and lines) and `resolve` (which knows objects and paths only, and leaves
 `file` and `line` empty). Paths are written as the Kubernetes API server writes them: spec.rules[0].backendRefs[1].port,
-metadata.annotations[example.com/a]. Imports nothing of pygw.
+metadata.annotations[example.com/a].
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from pygw.printable import one_line
 
 Path = tuple[str | int, ...]
 
@@ -35,9 +37,10 @@ class Problem:
         return self.severity == "error"
 
     def __str__(self) -> str:
+        """One line, whatever the names and values in it."""
         place = f"{self.file}:{self.line}" if self.line else self.file
         parts = [part for part in (place, self.object, self.path) if part]
-        return f"{': '.join([*parts, self.message])} ({self.reason})"
+        return one_line(f"{': '.join([*parts, self.message])} ({self.reason})")
 
 
 def format_path(path: Iterable[str | int]) -> str:
