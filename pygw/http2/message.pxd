@@ -20,6 +20,7 @@ cdef struct RequestHead:
     Field* user_agent
     int64_t content_length       # -1: none
     bint is_grpc                 # content-type application/grpc, alone or followed by '+' or ';'
+    int x_forwarded_for_span     # fields from the first x-forwarded-for to the last one: it may come in several lines
 
 cdef struct ResponseHead:
     Field* grpc_status           # the first of each, or NULL; with grpc_status the head may be a Trailers-Only

@@ -214,6 +214,7 @@ cdef const char* check_request(Field* fields, Py_ssize_t count, RequestHead* hea
         elif field.token == TOKEN_X_FORWARDED_FOR:
             if head.x_forwarded_for == NULL:
                 head.x_forwarded_for = field
+            head.x_forwarded_for_span = <int>(field - head.x_forwarded_for) + 1
         elif field.token == TOKEN_USER_AGENT:
             if head.user_agent == NULL:
                 head.user_agent = field

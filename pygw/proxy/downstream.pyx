@@ -384,7 +384,7 @@ cdef class Downstream(ClientPeer):
         kept[1].value = forwarded
         kept[1].value_length = <uint32_t>(<TrustedProxies>self.gate.trusted).forwarded_for(
             self.client.address, self.client.address_length, self.client.is_trusted, head.x_forwarded_for,
-            0 if head.x_forwarded_for == NULL else 1, forwarded, FORWARDED_FOR_MAX,
+            head.x_forwarded_for_span, forwarded, FORWARDED_FOR_MAX,
         )
         kept[1].token = TOKEN_X_FORWARDED_FOR
         if head.authority != NULL:

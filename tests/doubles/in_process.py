@@ -106,11 +106,11 @@ class Peer:
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_client: bool,
-        settings: dict[h2.settings.SettingCodes | int, int] | None = None,
+        settings: dict[h2.settings.SettingCodes | int, int] | None = None, encoding: str = "utf-8",
     ) -> None:
         self.reader, self.writer = reader, writer
         self.h2 = h2.connection.H2Connection(
-            h2.config.H2Configuration(client_side=is_client, header_encoding="utf-8", validate_outbound_headers=False)
+            h2.config.H2Configuration(client_side=is_client, header_encoding=encoding, validate_outbound_headers=False)
         )
         # PyPI's h2 refuses all that comes behind a GOAWAY, but RFC 9113 §6.8 lets open streams go on.
         self.h2._frame_dispatch_table[hyperframe.frame.GoAwayFrame] = self._take_goaway
@@ -241,7 +241,10 @@ class Peer:
 
 
 class Backend:
-    """An h2 server; `peers` are its connections. `settings` go into each one's SETTINGS."""
+    """An h2 server; `peers` are its connections. `settings` go into each one's SETTINGS.
+
+    Fields that came are read in `encoding`: latin-1 shows octets as they are.
+    """
 
     started: ClassVar[list[Backend]] = []
 
@@ -249,7 +252,9 @@ class Backend:
         self,
         settings: dict[h2.settings.SettingCodes | int, int] | None = None,
         tls: ssl.SSLContext | None = None,
+        encoding: str = "utf-8",
     ) -> None:
+        self.encoding = encoding
         self.peers: list[Peer] = []
         self.settings = settings or {}
         self.tls = tls
@@ -265,7 +270,7 @@ class Backend:
         return self
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(reader, writer, is_client=False, settings=self.settings)
+        peer = Peer(reader, writer, is_client=False, settings=self.settings, encoding=self.encoding)
         self.peers.append(peer)
         async with self._came:
             self._came.notify_all()

@@ -72,7 +72,7 @@ def metric_samples(served):
 @example([(b'q"\\', b"a", b"b", b"c"), (b"/\xff\xc2\x9b", b"%0d%0a", b"\x1b[31m", b"\x01")])
 def test_hostile_calls_are_refused_or_relayed_octet_by_octet(calls):
     async def test():
-        backend = await Backend().start()
+        backend = await Backend(encoding="latin-1").start()
         lines: list[bytes] = []
         async with gateway(one_route([backend]), access_log=lines.append) as served:
             client = await a_client(served)
@@ -88,7 +88,6 @@ def test_hostile_calls_are_refused_or_relayed_octet_by_octet(calls):
                     assert (await client.over(stream_id)).status == "12"
                     continue
                 peer = await backend.connected()
-                peer.h2.config.header_encoding = "latin-1"
                 relayed.append(path)
                 seen = (await peer.over(2 * len(relayed) - 1)).fields[0]
                 peer.respond(2 * len(relayed) - 1)
@@ -102,8 +101,40 @@ def test_hostile_calls_are_refused_or_relayed_octet_by_octet(calls):
             services = {one.labels["service"] for one in metric_samples(served) if "service" in one.labels}
             assert services <= {"a.B", "_other"}
         entries = [json.loads(line) for line in b"".join(lines).split(b"\n")[:-1]]
+        assert all(entry["client"] == "127.0.0.1" for entry in entries)
         answered = [entry["path"] for entry in entries if entry.get("grpc_status") == 0]
         assert answered == [path.decode("utf-8", "replace") for path in relayed]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([b"6.6.6.6", b"203.0.113.9"], "203.0.113.9"),
+        ([b"6.6.6.6, 203.0.113.9"], "203.0.113.9"),
+        ([b'6.6.6.6, "\x1b[31m', b"203.0.113.9"], "203.0.113.9"),
+        ([b"6.6.6.6", b'203.0.113.9, "\x1b[31m'], "127.0.0.1"),
+    ],
+)
+def test_the_client_in_the_log_is_the_one_that_the_backend_hears_of(values, shown):
+    """A proxy in front may add its entry in a line of its own (RFC 9110 §5.3): what stands before it is anybody's."""
+
+    async def test():
+        backend = await Backend(encoding="latin-1").start()
+        lines: list[bytes] = []
+        config = one_route([backend])
+        async with gateway(config, access_log=lines.append, trusted_proxies=("127.0.0.0/8",)) as served:
+            client = await a_client(served)
+            fields = [(b"x-forwarded-for", values[0]), (b"user-agent", b"x"), (b"grpc-timeout", b"9S")]
+            fields += [(b"x-forwarded-for", value) for value in values[1:]]
+            stream_id = send(client, request(b"/a.B/C", b"grpc.example.com", *fields))
+            peer = await backend.connected()
+            heard = (await peer.over(1)).sections[0]["x-forwarded-for"]
+            peer.respond(1)
+            await client.over(stream_id)
+        assert heard.split(", ")[0] == shown
+        assert json.loads(b"".join(lines))["client"] == shown
 
     run(test)
 
