@@ -15,7 +15,7 @@ COMPILERS = ("clang", "clang-19", "clang-18", "clang-17", "clang-16", "clang-15"
 NAMES = ("pygw", "tests", "examples", "setup.py", "pyproject.toml")
 MADE = shutil.ignore_patterns("*.so", "*.c", "*.cpp", "__pycache__", ".*")
 # What the targets run; the relay has its own tests under sanitizers.
-COMPILED = ("pygw/http2/*.pyx", "pygw/*.pyx")
+COMPILED = ("pygw/http2/*.pyx", "pygw/match/*.pyx", "pygw/*.pyx")
 
 # No leaks: an interpreter never frees all of its own, and the targets count what they must give back.
 SANITIZERS = {
