@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,10 @@ ROOT = Path(__file__).parents[1]
 # Before any test imports grpcio: it would report its own starts, stops and forks on the terminal.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# A shell starts what it runs in the background with SIGINT ignored, and gateways would inherit that from us.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WHY_NOT = {
     "full": "need Go programs that `make tools` installs; `make test-full` runs them",
