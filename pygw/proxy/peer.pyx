@@ -55,6 +55,10 @@ cdef enum:
     KEEPALIVE_PAYLOAD = 0x70796777       # "pygw": told apart from a drain's PING
 
 
+# How long a connection that was ended by GOAWAY waits for one more read.
+cdef double LAST_READ_SECONDS = 0.02
+
+
 cdef class Peer(Connection):
 
     # ===== uvloop's side =====
@@ -94,7 +98,11 @@ cdef class Peer(Connection):
             self.replenish(<uint32_t>min((now - self.replenished_us) // 1000000, 60))
             self.replenished_us = now
         try:
-            self.on_octets(context.octets, length)
+            if self.failed and self.closing and not self.is_dirty:
+                # One last read, which took what was on its way.
+                self.close_now()
+            else:
+                self.on_octets(context.octets, length)
             if not self.frame_timer.armed and is_halfway(&self.reader):
                 self.watch_frame()
         except Exception:
@@ -151,12 +159,26 @@ cdef class Peer(Connection):
             return 0
         self.write_output()
         if self.closing and self.transport is not None:
-            self.transport.close()
-            if self.handshake_timer.kind != TIMER_LINGER and self.transport.get_write_buffer_size() > 0:
-                # The transport waits until the other end has read all, which may be never.
-                self.handshake_timer.kind = TIMER_LINGER
-                self.context.arm(&self.handshake_timer, self.context.keepalive_timeout)
+            if self.failed:
+                # What it was still sending would reset a connection that is closed, and GOAWAY be lost with it.
+                self.linger(LAST_READ_SECONDS)
+            else:
+                self.close_now()
         return 0
+
+    def close_now(self):
+        """Close the transport once its output is written."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.transport.close()
+        if self.transport is not None and self.transport.get_write_buffer_size() > 0:
+            # The transport waits until the other end has read all, which may be never.
+            self.linger(self.context.keepalive_timeout)
+
+    def linger(self, double seconds):
+        """Stay so long, at most."""
+        self.handshake_timer.kind = TIMER_LINGER
+        self.context.arm(&self.handshake_timer, seconds)
 
     cdef int write_output(self) except -1:
         cdef Py_ssize_t capacity = self.out.capacity
@@ -313,6 +335,8 @@ cdef class Peer(Connection):
             self.on_frame_timeout()
         elif kind == TIMER_WRITE:
             self.on_write_timeout()
+        elif kind == TIMER_LINGER and self.transport is not None and not self.transport.is_closing():
+            self.close_now()
         elif kind == TIMER_LINGER:
             self.context.counters.limit_hits[<int>LIMIT_KEEPALIVE_TIMEOUT] += 1
             self.abort()
