@@ -159,8 +159,9 @@ cdef class Peer(Connection):
             return 0
         self.write_output()
         if self.closing and self.transport is not None:
-            if self.failed:
-                # What it was still sending would reset a connection that is closed, and GOAWAY be lost with it.
+            if self.failed and self.error_code != ENHANCE_YOUR_CALM:
+                # What it was still sending would reset a connection that is closed, and GOAWAY be lost with it. (Of a
+                # flood nothing more is read.)
                 self.linger(LAST_READ_SECONDS)
             else:
                 self.close_now()
