@@ -127,6 +127,10 @@ class Settings:
         "half as long again, ends, both ways. Counted are octets that TCP acknowledges, so slow readers live; a "
         "flow-control window of 0 leaves nothing to write and does not count. 0: no limit.",
         "pygw_limit_hits_total{limit}")
+    goaway_linger: float = setting(
+        0.02, "seconds", "A connection whose other end broke the protocol is closed after one more read, or so long "
+        "after our GOAWAY: a socket that is closed with octets unread is reset, and the GOAWAY that says why would be "
+        "lost. Of a flood nothing more is read. 0: closed at once. No metric: it delays the end of what has ended.")
     max_calls: int = setting(
         100_000, "calls", "Calls that one worker may have open, about 1 KiB each beside their windows; more get "
         "RESOURCE_EXHAUSTED. 0: no limit.", "pygw_limit_hits_total{limit}")

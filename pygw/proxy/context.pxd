@@ -94,6 +94,7 @@ cdef class Context(TimerWheel):
         double handshake_timeout
         double frame_timeout
         double write_timeout
+        double goaway_linger
         double keepalive_time
         double keepalive_timeout
         double upstream_keepalive_time

@@ -63,6 +63,10 @@ cdef class Peer(Connection):
     cdef int write_output(self) except -1
     # Writes what is in `out`, then closes.
     cdef int close_after_flush(self) except -1
+    # Closes the transport once it has written what it was given.
+    cdef int close_now(self) except -1
+    # It stays so long, at most.
+    cdef void linger(self, double seconds) noexcept
 
 # Context.flush_peer.
 cdef int flush_peer(object peer) except -1

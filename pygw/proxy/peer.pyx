@@ -55,10 +55,6 @@ cdef enum:
     KEEPALIVE_PAYLOAD = 0x70796777       # "pygw": told apart from a drain's PING
 
 
-# How long a connection that was ended by GOAWAY waits for one more read.
-cdef double LAST_READ_SECONDS = 0.02
-
-
 cdef class Peer(Connection):
 
     # ===== uvloop's side =====
@@ -159,25 +155,24 @@ cdef class Peer(Connection):
             return 0
         self.write_output()
         if self.closing and self.transport is not None:
-            if self.failed and self.error_code != ENHANCE_YOUR_CALM:
+            if self.failed and self.error_code != ENHANCE_YOUR_CALM and self.context.goaway_linger > 0:
                 # What it was still sending would reset a connection that is closed, and GOAWAY be lost with it. (Of a
                 # flood nothing more is read.)
-                self.linger(LAST_READ_SECONDS)
+                self.linger(self.context.goaway_linger)
             else:
                 self.close_now()
         return 0
 
-    def close_now(self):
-        """Close the transport once its output is written."""
+    cdef int close_now(self) except -1:
         if self.transport is None or self.transport.is_closing():
-            return
+            return 0
         self.transport.close()
         if self.transport is not None and self.transport.get_write_buffer_size() > 0:
             # The transport waits until the other end has read all, which may be never.
             self.linger(self.context.keepalive_timeout)
+        return 0
 
-    def linger(self, double seconds):
-        """Stay so long, at most."""
+    cdef void linger(self, double seconds) noexcept:
         self.handshake_timer.kind = TIMER_LINGER
         self.context.arm(&self.handshake_timer, seconds)
 

@@ -103,6 +103,44 @@ def test_without_a_setting_there_is_no_limit_by_address():
     run(test)
 
 
+# ===== connections that break the protocol =====
+
+SHORT_PING = frames.frame(frames.PING, 0, 0, bytes(7))
+
+
+async def break_protocol(served):
+    """A client that has read our GOAWAY for it."""
+    client = await served.client()
+    await client.until(lambda: client.unacknowledged == 0)
+    client.writer.write(SHORT_PING)
+    await client.until(lambda: client.goaways)
+    assert client.goaways == [(0, frames.FRAME_SIZE_ERROR)]
+    return client
+
+
+def test_one_more_read_is_taken_of_who_broke_the_protocol():
+    async def test():
+        async with gateway(one_route(), Settings(goaway_linger=60.0)) as served:
+            client = await break_protocol(served)
+            assert served.relay.open_connections == 1
+            client.writer.write(b"what was on its way")
+            await client.until(lambda: client.closed)
+
+    run(test)
+
+
+@pytest.mark.parametrize("linger", [0.0, 0.1])
+def test_who_broke_the_protocol_and_says_no_more_is_closed_after_goaway_linger(linger):
+    async def test():
+        start = asyncio.get_running_loop().time()
+        async with gateway(one_route(), Settings(goaway_linger=linger)) as served:
+            client = await break_protocol(served)
+            await client.until(lambda: client.closed)
+            assert asyncio.get_running_loop().time() - start >= linger
+
+    run(test)
+
+
 # ===== half-open connections =====
 
 HALF_OPEN = {
