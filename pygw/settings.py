@@ -127,6 +127,12 @@ class Settings:
         "half as long again, ends, both ways. Counted are octets that TCP acknowledges, so slow readers live; a "
         "flow-control window of 0 leaves nothing to write and does not count. 0: no limit.",
         "pygw_limit_hits_total{limit}")
+    stream_stall_timeout: float = setting(
+        300.0, "seconds", "A stream for which DATA waits here, while its other end gives no flow-control window for an "
+        "octet of it for so long, up to half as long again, is reset, both ways: it would hold its call open for ever, "
+        "on a connection that answers PINGs. A stream for which nothing waits may be quiet for any time. Envoy's "
+        "stream_idle_timeout is as long: who works on one message may leave the next ones for minutes. 0: no limit.",
+        "pygw_limit_hits_total{limit}")
     goaway_linger: float = setting(
         0.02, "seconds", "A connection whose other end broke the protocol is closed after one more read, or so long "
         "after our GOAWAY: a socket that is closed with octets unread is reset, and the GOAWAY that says why would be "

@@ -8,7 +8,7 @@
 #   connection_hooks.pxd     what a connection tells its owner: on_request(), on_data(), on_closed(), ...
 #   connection_options.pxd   what connections are made with
 #   connection_state.pxd     fields; start, lost, take_output, goaways, ping, fail, replenish, credit
-#   connection_sender.pxd    open_stream, header blocks, send_data, trailers, resets, resume
+#   connection_sender.pxd    open_stream, header blocks, send_data, trailers, resets, resume, end_stalled
 #   this file                receive() and what it does with frames
 # All their names can be cimported from here.
 #
@@ -34,6 +34,7 @@ from .connection_hooks cimport (
     CLOSED_BY_PEER,
     CLOSED_COMPLETE,
     CLOSED_CONNECTION,
+    CLOSED_STALLED,
     CLOSED_TOO_LARGE,
     CLOSED_UNPROCESSED,
     CLOSED_UNSENT,

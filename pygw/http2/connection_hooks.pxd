@@ -19,6 +19,7 @@ cdef enum CloseCause:
     CLOSED_CONNECTION = 4        # the connection is gone or failed
     CLOSED_TOO_LARGE = 5         # client end only: the response's header section is over our limit; reset with CANCEL
     CLOSED_UNSENT = 6            # client end: none of it left this end (ConnectionState.unsent_id)
+    CLOSED_STALLED = 7           # end_stalled(): DATA waited too long for a window; reset with CANCEL
 
 cdef class ConnectionHooks:
     cdef int on_output(self) except -1                    # `out` was empty and is not any more
@@ -38,6 +39,8 @@ cdef class ConnectionHooks:
     cdef int on_trailers(self, Stream* stream, Field* fields, Py_ssize_t count, Field* grpc_status) except -1
     cdef int on_drained(self, Stream* stream, Py_ssize_t octets) except -1
     cdef int on_closed(self, Stream* stream, CloseCause cause, uint32_t code) except -1
+    # DATA has begun to wait in a stream, for a window or for the transport, where `is_holding` was not set.
+    cdef int on_holding(self) except -1
     # Client end: a stream ended or the peer's limit rose. Server end: the last open stream ended.
     cdef int on_stream_available(self) except -1
     cdef int on_goaway(self, uint32_t last_stream_id, uint32_t code) except -1

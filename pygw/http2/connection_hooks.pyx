@@ -32,6 +32,9 @@ cdef class ConnectionHooks:
     cdef int on_drained(self, Stream* stream, Py_ssize_t octets) except -1:
         return 0
 
+    cdef int on_holding(self) except -1:
+        return 0
+
     cdef int on_closed(self, Stream* stream, CloseCause cause, uint32_t code) except -1:
         return 0
 

@@ -40,6 +40,10 @@ cdef class ConnectionSender(ConnectionState):
     cdef Py_ssize_t pending_octets(self, Stream* stream) noexcept
     # Sends what waits for the transport; the subclass calls it after clearing write_blocked.
     cdef int resume(self) except -1
+    # To be called from time to time while `is_holding`. A stream whose DATA waits for a window at so many looks in a
+    # row, and of which none went in between, is reset with CANCEL; on_closed() follows. (Also one whose owner has
+    # called finish_with_reset(), or has sent all that it had.)
+    cdef int end_stalled(self, uint8_t looks) except -1
 
     # ===== private =====
     cdef int check_sendable(self, Stream* stream) except -1
@@ -52,6 +56,7 @@ cdef class ConnectionSender(ConnectionState):
     cdef int make_room(self, Py_ssize_t length) except -1
     cdef int queue_data(self, Stream* stream, const uint8_t* data, Py_ssize_t length) except -1
     cdef int pump(self) except -1
+    cdef bint has_stalled(self, Stream* stream, uint8_t looks) noexcept
     cdef int send_pending(self, Stream* stream) except -1
     # What follows the last octet of DATA: trailers, RST_STREAM, the end of the stream.
     cdef int send_queued_end(self, Stream* stream) except -1

@@ -4,9 +4,10 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memmove
 
 from .buffer cimport BUFFER_LONG_STEP, buffer_append, buffer_free, buffer_reserve
-from .connection_hooks cimport CLOSED_COMPLETE
+from .connection_hooks cimport CLOSED_COMPLETE, CLOSED_STALLED
 from .connection_state cimport ENDED_BY_OWNER, enter, leave
 from .constants cimport (
+    CANCEL,
     FLAG_END_HEADERS,
     FLAG_END_STREAM,
     FRAME_CONTINUATION,
@@ -228,6 +229,9 @@ cdef class ConnectionSender(ConnectionState):
         buffer_append(&stream.pending, data, length)
         if stream.send_window > 0:
             self.link_waiting(stream)
+        if not self.is_holding:
+            self.is_holding = True
+            self.on_holding()
         return 0
 
     cdef Py_ssize_t pending_octets(self, Stream* stream) noexcept:
@@ -272,6 +276,7 @@ cdef class ConnectionSender(ConnectionState):
         self.send_window -= part
         self.data_sent += part
         expect_answers(&self.budgets, REFUND_DATA)
+        stream.stalls = 0
         stream.pending_start += part
         if end_stream:
             stream.flags |= STREAM_END_SENT
@@ -303,6 +308,41 @@ cdef class ConnectionSender(ConnectionState):
             self.write_reset(stream, stream.reset_code)
             self.close_stream(stream, CLOSED_COMPLETE, stream.reset_code)
         return 0
+
+    # ===== streams that stall =====
+
+    cdef int end_stalled(self, uint8_t looks) except -1:
+        cdef Stream** place
+        cdef uint32_t i
+        self.is_holding = False
+        if self.failed or self.table.count == 0:
+            return 0
+        enter(self)
+        try:
+            for i in range(<uint32_t>1 << self.table.bits):
+                place = &self.table.buckets[i]
+                while place[0] != NULL:
+                    if self.has_stalled(place[0], looks):
+                        self.write_reset(place[0], CANCEL)
+                        self.doom(place, CLOSED_STALLED, CANCEL)
+                    else:
+                        place = &place[0].next
+            self.close_doomed()
+            self.settle()
+        finally:
+            leave(self)
+        return 0
+
+    cdef bint has_stalled(self, Stream* stream, uint8_t looks) noexcept:
+        if pending_of(stream) == 0:
+            return False
+        self.is_holding = True
+        if stream.send_window > 0 and self.send_window > 0:
+            # It waits for the transport: no window is missing.
+            stream.stalls = 0
+            return False
+        stream.stalls += 1
+        return stream.stalls >= looks
 
     # ===== resets =====
 

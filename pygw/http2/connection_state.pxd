@@ -44,6 +44,7 @@ cdef class ConnectionState(ConnectionHooks):
         readonly bint goaway_received
         Stream* waiting_first                        # streams with something pending that could be sent but for the
         Stream* waiting_last                         # connection window or write_blocked
+        bint is_holding                              # DATA waits in some stream, or did when end_stalled() last looked
 
         # ===== the peer's settings (§6.5.2), defaults until it sends them =====
         readonly bint settings_received
@@ -117,6 +118,7 @@ cdef class ConnectionState(ConnectionHooks):
     cdef void release_stream(self, Stream* stream) noexcept
     cdef void bury(self, Stream* stream) noexcept
     cdef int close_stream(self, Stream* stream, CloseCause cause, uint32_t code) except -1
+    cdef void doom(self, Stream** place, CloseCause cause, uint32_t code) noexcept
     cdef void doom_streams(self, uint32_t above, CloseCause cause, uint32_t code) noexcept
     cdef int close_doomed(self) except -1
     cdef void doom_all(self, uint32_t code) noexcept

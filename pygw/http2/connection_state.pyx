@@ -354,29 +354,32 @@ cdef class ConnectionState(ConnectionHooks):
         self.on_closed(stream, cause, code)
         return 0
 
-    # Takes all streams above an id out of the table at once, so that hooks cannot disturb the walk; close_doomed()
-    # tells their owners.
+    # Takes the stream that `place` of the table points at out of it, so that hooks cannot disturb a walk over all;
+    # close_doomed() tells its owner.
+    cdef void doom(self, Stream** place, CloseCause cause, uint32_t code) noexcept:
+        cdef Stream* stream = place[0]
+        place[0] = stream.next
+        self.table.count -= 1
+        self.release_stream(stream)
+        stream.state = STREAM_DOOMED
+        stream.close_cause = <uint8_t>cause
+        stream.reset_code = code
+        stream.next = self.doomed
+        self.doomed = stream
+
+    # All streams above an id.
     cdef void doom_streams(self, uint32_t above, CloseCause cause, uint32_t code) noexcept:
         cdef Stream** place
-        cdef Stream* stream
         cdef uint32_t i
         if self.table.count == 0:
             return
         for i in range(<uint32_t>1 << self.table.bits):
             place = &self.table.buckets[i]
             while place[0] != NULL:
-                stream = place[0]
-                if stream.id <= above:
-                    place = &stream.next
-                    continue
-                place[0] = stream.next
-                self.table.count -= 1
-                self.release_stream(stream)
-                stream.state = STREAM_DOOMED
-                stream.close_cause = <uint8_t>cause
-                stream.reset_code = code
-                stream.next = self.doomed
-                self.doomed = stream
+                if place[0].id <= above:
+                    place = &place[0].next
+                else:
+                    self.doom(place, cause, code)
 
     cdef void doom_all(self, uint32_t code) noexcept:
         self.doom_streams(self.unsent_id - 1, CLOSED_UNSENT, code)

@@ -61,10 +61,15 @@ class RecordingConnection:
         """Connection.fail()."""
     def second_passes(self, seconds: int = 1) -> None:
         """Connection.replenish()."""
+    def look_for_stalls(self, looks: int) -> None:
+        """Connection.end_stalled()."""
     def is_open(self, stream_id: int) -> bool: ...
     def stream_state(self, stream_id: int) -> dict[str, int]: ...
     @property
     def can_open_stream(self) -> bool: ...
+    @property
+    def holds_data(self) -> bool:
+        """DATA waits in some stream, or did at the last look."""
     @property
     def windows(self) -> tuple[int, int]:
         """The connection's, for sending and for receiving."""

@@ -15,7 +15,7 @@ from .message cimport RequestHead, ResponseHead
 from .stream cimport Stream, StreamPool, pending_of
 from .stream_table cimport find_stream
 
-CAUSES = ("complete", "by_peer", "by_error", "unprocessed", "connection", "too_large", "unsent")
+CAUSES = ("complete", "by_peer", "by_error", "unprocessed", "connection", "too_large", "unsent", "stalled")
 
 
 cdef list pairs_of(const Field* fields, Py_ssize_t count):
@@ -235,6 +235,9 @@ cdef class RecordingConnection(Connection):
     def second_passes(self, uint32_t seconds=1):
         self.replenish(seconds)
 
+    def look_for_stalls(self, uint8_t looks):
+        self.end_stalled(looks)
+
     def is_open(self, uint32_t stream_id):
         return find_stream(&self.table, stream_id) != NULL
 
@@ -252,6 +255,10 @@ cdef class RecordingConnection(Connection):
     @property
     def can_open_stream(self):
         return self.can_open()
+
+    @property
+    def holds_data(self):
+        return self.is_holding
 
     @property
     def windows(self):

@@ -52,6 +52,7 @@ cdef struct Stream:
     # ===== private =====
     uint8_t state                # StreamState
     uint8_t close_cause          # of a doomed stream: a CloseCause; its code is in reset_code
+    uint8_t stalls               # looks of end_stalled() since DATA of it went out, at each of which it had no window
     bint no_content              # client end: the owner may set it (HEAD): content-length announces nothing (§8.1.1)
     uint16_t epoch               # Connection.epoch when it was opened
     uint16_t growth_epoch        # ... when `growth` began to count

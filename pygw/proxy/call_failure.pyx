@@ -8,6 +8,7 @@ from ..http2.connection cimport (
     CLOSED_BY_ERROR,
     CLOSED_BY_PEER,
     CLOSED_CONNECTION,
+    CLOSED_STALLED,
     CLOSED_TOO_LARGE,
     CLOSED_UNPROCESSED,
     CLOSED_UNSENT,
@@ -15,7 +16,7 @@ from ..http2.connection cimport (
 )
 from ..http2.constants cimport CANCEL, ENHANCE_YOUR_CALM, INTERNAL_ERROR, NO_ERROR
 from ..http2.stream cimport Stream
-from .access_log cimport ENDED_BY_CLIENT, ENDED_BY_GATEWAY
+from .access_log cimport ENDED_BY_CLIENT, ENDED_BY_GATEWAY, EndedBy
 from .call_life cimport cancel_upstream, detach_down, detach_up, down_peer, finish_call, release_call, up_peer
 from .call_metrics cimport RETRY_GOAWAY, RETRY_REFUSED, RETRY_UNSENT, RetryReason
 from .call_record cimport (
@@ -40,6 +41,7 @@ cdef const char* MISDIRECTED = (
     "The :authority of this request belongs to another listener than the TLS server name of its connection.\n"
 )
 cdef const char* NOT_POST = "gRPC calls use the POST method of HTTP/2; this request used another one.\n"
+cdef const char* STALLED = "stream_stall_timeout reached"
 cdef const char* NOT_FOUND = "No route of this gateway matches the request: its host, path, method, headers or query.\n"
 cdef const char* NOT_CONFIGURED = "This gateway has no configuration yet.\n"
 
@@ -132,13 +134,18 @@ cdef int call_answered(Call* call, const Field* fields, Py_ssize_t count) except
 cdef int call_client_gone(Call* call, CloseCause cause) except -1:
     cdef Context context = <Context>call.context
     cdef const char* reason = "client reset the call"
+    cdef EndedBy ended_by = ENDED_BY_CLIENT
     if cause == CLOSED_BY_ERROR:
         reason = "client broke HTTP/2 on this call"
     elif cause == CLOSED_CONNECTION:
         reason = "client connection lost"
+    elif cause == CLOSED_STALLED:
+        reason = STALLED
+        ended_by = ENDED_BY_GATEWAY
     detach_down(call)
-    context.counters.cancelled += 1
-    finish_call(call, 1, ENDED_BY_CLIENT, reason)
+    context.counters.cancelled += ended_by == ENDED_BY_CLIENT
+    # CANCELLED, which is also what a client makes of RST_STREAM(CANCEL).
+    finish_call(call, 1, ended_by, reason)
     try:
         cancel_upstream(call)
     finally:
@@ -181,6 +188,8 @@ cdef int call_upstream_gone(Call* call, CloseCause cause, uint32_t code) except 
         return fail_text(call, 13, "backend sent a malformed response", "malformed response")
     if cause == CLOSED_TOO_LARGE:
         return fail_text(call, 8, "response headers are larger than max_header_list_size", "response headers too large")
+    if cause == CLOSED_STALLED:
+        return fail_text(call, 14, "the backend does not read the request (stream_stall_timeout)", STALLED)
     if cause == CLOSED_CONNECTION or cause == CLOSED_UNSENT:
         return fail_text(call, 14, "connection to the backend lost", "backend connection lost")
     # Complete without a response end that came here cannot be; end the call all the same.

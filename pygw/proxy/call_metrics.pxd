@@ -121,6 +121,7 @@ cdef enum Limit:                 # pygw_limit_hits_total{limit}; the names are t
     LIMIT_MAX_CONNECTIONS_PER_ADDRESS
     LIMIT_FRAME_TIMEOUT
     LIMIT_WRITE_TIMEOUT
+    LIMIT_STREAM_STALL_TIMEOUT
     # Those of http2/limits, both ends. (flood_answers ends nothing: what is beyond is flood_control_frames'.)
     LIMIT_MAX_HEADER_BLOCK
     LIMIT_MAX_CONTINUATIONS

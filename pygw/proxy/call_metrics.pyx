@@ -274,9 +274,10 @@ LIMITS = (
     "max_concurrent_streams", "max_header_list_size", "max_header_fields", "handshake_timeout", "keepalive_timeout",
     "max_connection_idle", "max_connection_age", "max_connection_age_grace", "pending_calls", "pending_timeout",
     "max_upstream_connections", "connect_timeout", "max_handshakes", "overload_lag", "max_calls", "max_connections",
-    "descriptor_reserve", "max_connections_per_address", "frame_timeout", "write_timeout", "max_header_block",
-    "max_continuations", "max_interim_responses", "max_blocked_output", "flood_control_frames",
-    "flood_settings_frames", "flood_rapid_resets", "flood_provoked_resets", "flood_refused_streams",
+    "descriptor_reserve", "max_connections_per_address", "frame_timeout", "write_timeout",
+    "stream_stall_timeout", "max_header_block", "max_continuations", "max_interim_responses", "max_blocked_output",
+    "flood_control_frames", "flood_settings_frames", "flood_rapid_resets", "flood_provoked_resets",
+    "flood_refused_streams",
 )
 RETRIES = ("connect", "refused", "goaway", "unsent")
 

@@ -39,10 +39,11 @@ cdef enum TimerKind:
     TIMER_LINGER = 6             # closed, but for octets that the other end does not take
     TIMER_FRAME = 7              # a Peer, too: what has begun to come must be whole
     TIMER_WRITE = 8              # ... what was written must be taken
-    TIMER_CONNECT = 9            # an Endpoint: wants a connection, or waits long for one
-    TIMER_DEADLINE = 10          # a Call: grpc-timeout has passed
-    TIMER_PENDING = 11           # a Call: has waited too long for a connection
-    TIMER_UNSERVED = 12          # a Call: not gRPC, and not whole in time
+    TIMER_STALL = 9              # ... DATA must not wait for a window for ever
+    TIMER_CONNECT = 10           # an Endpoint: wants a connection, or waits long for one
+    TIMER_DEADLINE = 11          # a Call: grpc-timeout has passed
+    TIMER_PENDING = 12           # a Call: has waited too long for a connection
+    TIMER_UNSERVED = 13          # a Call: not gRPC, and not whole in time
 
 ctypedef int (*FlushPeer)(object peer) except -1
 
@@ -94,6 +95,7 @@ cdef class Context(TimerWheel):
         double handshake_timeout
         double frame_timeout
         double write_timeout
+        double stream_stall_timeout
         double goaway_linger
         double keepalive_time
         double keepalive_timeout

@@ -62,6 +62,7 @@ cdef class Context(TimerWheel):
         self.handshake_timeout = settings.handshake_timeout
         self.frame_timeout = settings.frame_timeout
         self.write_timeout = settings.write_timeout
+        self.stream_stall_timeout = settings.stream_stall_timeout
         self.goaway_linger = settings.goaway_linger
         self.keepalive_time = settings.keepalive_time
         self.keepalive_timeout = settings.keepalive_timeout

@@ -7,7 +7,7 @@ from libc.string cimport memcmp, memset, strlen
 
 from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Request, RouteTable, RuleRecord
 from ..field cimport TOKEN_AUTHORITY, TOKEN_X_FORWARDED_FOR, Field
-from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CloseCause, Connection
+from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CLOSED_STALLED, CloseCause, Connection
 from ..http2.constants cimport ENHANCE_YOUR_CALM, REFUSED_STREAM
 from ..http2.message cimport RequestHead
 from ..http2.stream cimport Stream, copy_fields
@@ -20,6 +20,7 @@ from .call_metrics cimport (
     LIMIT_MAX_CONNECTION_AGE,
     LIMIT_MAX_CONNECTION_AGE_GRACE,
     LIMIT_MAX_CONNECTION_IDLE,
+    LIMIT_STREAM_STALL_TIMEOUT,
     CallSeries,
 )
 from .call_metrics cimport start as start_series
@@ -546,6 +547,8 @@ cdef class Downstream(ClientPeer):
             self.context.counters.downstream_malformed += 1
             if code == ENHANCE_YOUR_CALM:        # trailers
                 self.count_large_headers()
+        elif cause == CLOSED_STALLED:
+            self.context.counters.limit_hits[<int>LIMIT_STREAM_STALL_TIMEOUT] += 1
         if stream.owner != NULL:
             call_client_gone(<Call*>stream.owner, cause)
         return 0

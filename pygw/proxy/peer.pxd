@@ -26,6 +26,7 @@ cdef class Peer(Connection):
         # Each is armed when there is something to watch and it is not armed: once in its time, however busy.
         Timer frame_timer
         Timer write_timer
+        Timer stall_timer
         uint32_t frame_seen                  # FrameReader.begun when frame_timer was armed
         uint64_t written                     # octets given to the transport
         uint64_t taken                       # ... of these acknowledged by the other end's TCP when looked last
@@ -52,6 +53,7 @@ cdef class Peer(Connection):
     cdef bint is_choked(self) noexcept
     cdef int watch_frame(self) except -1
     cdef int watch_writes(self) except -1
+    cdef int on_stall(self) except -1
     cdef int mark_dirty(self) except -1
     cdef int flush(self) except -1
     # Gives octets to the transport.

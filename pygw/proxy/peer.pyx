@@ -16,6 +16,7 @@ from .context cimport (
     TIMER_IDLE,
     TIMER_KEEPALIVE,
     TIMER_LINGER,
+    TIMER_STALL,
     TIMER_WRITE,
     Context,
 )
@@ -53,6 +54,7 @@ cdef extern from *:
 
 cdef enum:
     KEEPALIVE_PAYLOAD = 0x70796777       # "pygw": told apart from a drain's PING
+    STALL_LOOKS = 3                      # half of stream_stall_timeout lies between two of them
 
 
 cdef class Peer(Connection):
@@ -78,6 +80,8 @@ cdef class Peer(Connection):
         self.frame_timer.kind = TIMER_FRAME
         self.write_timer.owner = <void*>self
         self.write_timer.kind = TIMER_WRITE
+        self.stall_timer.owner = <void*>self
+        self.stall_timer.kind = TIMER_STALL
         self.start()
 
     def get_buffer(self, Py_ssize_t hint):
@@ -119,6 +123,7 @@ cdef class Peer(Connection):
         self.context.disarm(&self.idle_timer)
         self.context.disarm(&self.frame_timer)
         self.context.disarm(&self.write_timer)
+        self.context.disarm(&self.stall_timer)
         self.context.turn_us = self.context.time_us()
         try:
             self.lost()
@@ -331,6 +336,8 @@ cdef class Peer(Connection):
             self.on_frame_timeout()
         elif kind == TIMER_WRITE:
             self.on_write_timeout()
+        elif kind == TIMER_STALL:
+            self.on_stall()
         elif kind == TIMER_LINGER and self.transport is not None and not self.transport.is_closing():
             self.close_now()
         elif kind == TIMER_LINGER:
@@ -396,6 +403,17 @@ cdef class Peer(Connection):
             self.abort()
             return
         self.context.arm(&self.write_timer, self.context.write_timeout / 2)
+
+    # ===== streams without a flow-control window =====
+
+    cdef int on_holding(self) except -1:
+        if self.context.stream_stall_timeout > 0:
+            self.context.arm(&self.stall_timer, self.context.stream_stall_timeout / 2)
+        return 0
+
+    cdef int on_stall(self) except -1:
+        self.end_stalled(STALL_LOOKS)
+        return self.on_holding() if self.is_holding and not self.failed else 0
 
     cdef int on_ready(self) except -1:
         self.start_keepalive()

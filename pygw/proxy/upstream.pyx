@@ -10,6 +10,7 @@ from ..http2.connection cimport (
     CLOSED_BY_ERROR,
     CLOSED_BY_PEER,
     CLOSED_CONNECTION,
+    CLOSED_STALLED,
     CLOSED_TOO_LARGE,
     CLOSED_UNPROCESSED,
     CloseCause,
@@ -19,7 +20,7 @@ from ..http2.constants cimport ENHANCE_YOUR_CALM
 from ..http2.message cimport ResponseHead
 from ..http2.stream cimport STREAM_HEAD_RECEIVED, Stream
 from .call_failure cimport call_upstream_gone
-from .call_metrics cimport LIMIT_MAX_INTERIM_RESPONSES
+from .call_metrics cimport LIMIT_MAX_INTERIM_RESPONSES, LIMIT_STREAM_STALL_TIMEOUT
 from .call_record cimport Call
 from .call_request cimport call_request_drained
 from .call_response cimport call_response, call_response_data, call_response_trailers
@@ -276,6 +277,8 @@ cdef class Upstream(Peer):
                 self.context.counters.limit_hits[<int>LIMIT_MAX_INTERIM_RESPONSES] += 1
         elif cause == CLOSED_TOO_LARGE:
             self.count_large_headers()
+        elif cause == CLOSED_STALLED:
+            self.context.counters.limit_hits[<int>LIMIT_STREAM_STALL_TIMEOUT] += 1
         if not stream.flags & STREAM_HEAD_RECEIVED and self.is_failure(cause):
             note_call_failure(self.context, &self.endpoint.load.health)
         if stream.owner != NULL:

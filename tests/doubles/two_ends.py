@@ -143,7 +143,7 @@ class TwoEnds:
         self.owner_ended: list[set[int]] = [set(), set()]
         self.answered: set[int] = set()
         self.finished: set[int] = set()
-        self.refused: set[int] = set()
+        self.given_up: set[int] = set()
         self.intent: list[Callable[[], object] | None] = [None, None]
         self.has_intruder = False
         self.is_lost = False
@@ -234,6 +234,10 @@ class TwoEnds:
     def second_passes(self, side: int) -> None:
         """A second passes."""
         self.ends[side].second_passes()
+
+    def look_for_stalls(self, side: int) -> None:
+        """An end looks, for the second time, for streams whose windows stay shut."""
+        self.ends[side].look_for_stalls(2)
 
     def ping(self, side: int) -> None:
         """A PING."""
@@ -349,7 +353,7 @@ class TwoEnds:
                         self.ends[1 - side].second_passes(10)
 
     def _check_completeness(self, side: int) -> None:
-        cut_short = self.owner_ended[CLIENT] | self.owner_ended[SERVER] | self.refused
+        cut_short = self.owner_ended[CLIENT] | self.owner_ended[SERVER] | self.given_up
         for stream_id in self.streams:
             how = self.ended.get((1 - side, stream_id))
             # finish_stream() cuts a request short, and a response that had no end.
@@ -402,9 +406,9 @@ class TwoEnds:
         self.closed[side][stream_id] += 1
         assert self.closed[side][stream_id] == 1
         if not self.has_intruder:
-            assert cause in ("complete", "by_peer", "unprocessed", "connection"), (cause, code)
-        if cause == "unprocessed":
-            self.refused.add(stream_id)
+            assert cause in ("complete", "by_peer", "unprocessed", "connection", "stalled"), (cause, code)
+        if cause in ("unprocessed", "stalled"):
+            self.given_up.add(stream_id)
 
     # ===== own =====
 

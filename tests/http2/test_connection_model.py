@@ -68,7 +68,9 @@ class Machine(RuleBasedStateMachine):
         lambda self, **given: self.world.act_in_next_hook(**given)
     )
 
-    @rule(side=sides, how=st.sampled_from(["block_writes", "resume_writes", "second_passes", "ping"]))
+    @rule(side=sides, how=st.sampled_from([
+        "block_writes", "resume_writes", "second_passes", "look_for_stalls", "ping",
+    ]))  # fmt: skip
     def tell(self, side, how):
         getattr(self.world, how)(side)
 

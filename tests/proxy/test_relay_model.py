@@ -32,6 +32,7 @@ LIMITS = Settings(
     mirror_buffer=2000,
     max_mirror_calls=3,
     keepalive_timeout=0.5,
+    stream_stall_timeout=0.02,
     max_connection_age=0,
 )
 

@@ -1,4 +1,4 @@
-"""Peers that stop in the middle: frames that stay half-sent, and output that is not taken. Both ends."""
+"""Peers that stop in the middle: half a frame, output that is not taken, windows that stay shut. Both ends."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 
 from pygw.settings import Settings
 from tests.doubles import frames
-from tests.doubles.in_process import REQUEST, RESPONSE, Backend, gateway, message, one_route, run
+from tests.doubles.in_process import REQUEST, RESPONSE, TRAILERS, Backend, gateway, message, one_route, run
 
 FRAME_TIMEOUT = 0.4
 BLOCK = frames.headers(1)
@@ -180,5 +180,123 @@ def test_a_backend_that_takes_nothing_is_left():
                 await fill(client, stream_id, peer)
                 await asyncio.sleep(0.001)
             assert (await client.over(stream_id)).status == "14"
+
+    run(test)
+
+
+# ===== windows that stay shut =====
+
+STALL_TIMEOUT = 0.2
+
+
+async def call_without_window(served, backend):
+    """A client that opens no more windows, its call whose response waits for one, and the backend's end of it."""
+    client = await served.client()
+    client.h2.increment_flow_control_window(2**20)
+    client.reads = False
+    stream_id = client.request(REQUEST, body=message(b""))
+    peer = await backend.connected()
+    number = (await peer.open(1))[-1]
+    peer.headers(number, RESPONSE)
+    octets = message(bytes(peer.h2.local_flow_control_window(number) - 5))
+    for at in range(0, len(octets), 16384):
+        peer.data(number, octets[at : at + 16384])
+    return client, stream_id, peer, number
+
+
+def test_a_client_that_opens_no_window_loses_the_call_and_nothing_else():
+    async def test():
+        backend = await Backend().start()
+        async with gateway(one_route([backend]), Settings(stream_stall_timeout=STALL_TIMEOUT)) as served:
+            client, stalled, peer, number = await call_without_window(served, backend)
+            start = asyncio.get_running_loop().time()
+            quiet = client.request(REQUEST, body=message(b""))
+            await peer.open(2)
+            assert (await client.over(stalled)).reset == frames.CANCEL
+            assert asyncio.get_running_loop().time() - start >= STALL_TIMEOUT * 0.9
+            await peer.until(lambda: peer.streams[number].reset == frames.CANCEL)
+            assert served.count("pygw_limit_hits_total", limit="stream_stall_timeout") == 1
+            assert served.count("pygw_calls_total", grpc_status="1") == 1
+            # One that has nothing to wait for may be quiet for as long as it likes.
+            peer.respond(number + 2)
+            assert (await client.over(quiet)).status == "0"
+            assert served.count("pygw_limit_hits_total") == 1
+
+    run(test)
+
+
+def test_a_response_that_is_over_does_not_wait_for_a_window_for_ever():
+    async def test():
+        backend = await Backend().start()
+        async with gateway(one_route([backend]), Settings(stream_stall_timeout=STALL_TIMEOUT)) as served:
+            client, stalled, peer, number = await call_without_window(served, backend)
+            peer.headers(number, TRAILERS, end=True)
+            assert (await client.over(stalled)).reset == frames.CANCEL
+            assert served.count("pygw_limit_hits_total", limit="stream_stall_timeout") == 1
+            # It had ended well: as far as the backend is concerned it was whole.
+            assert served.count("pygw_calls_total", grpc_status="0") == 1
+
+    run(test)
+
+
+def test_a_client_that_opens_its_window_little_by_little_is_served():
+    async def test():
+        backend = await Backend().start()
+        async with gateway(one_route([backend]), Settings(stream_stall_timeout=STALL_TIMEOUT)) as served:
+            client, stream_id, peer, number = await call_without_window(served, backend)
+            for _ in range(20):
+                await asyncio.sleep(STALL_TIMEOUT / 5)
+                client.h2.increment_flow_control_window(10, stream_id)
+                client.flush()
+            assert not client.streams[stream_id].over
+            client.h2.increment_flow_control_window(2**20, stream_id)
+            client.flush()
+            peer.headers(number, TRAILERS, end=True)
+            assert (await client.over(stream_id)).status == "0"
+            assert served.count("pygw_limit_hits_total") == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["before the response", "in the response"])
+def test_a_backend_that_opens_no_window_loses_the_call(begun):
+    async def test():
+        backend = await Backend().start()
+        async with gateway(one_route([backend]), Settings(stream_stall_timeout=STALL_TIMEOUT)) as served:
+            client = await served.client()
+            stream_id = client.request()
+            peer = await backend.connected()
+            number = (await peer.open(1))[0]
+            peer.reads = False
+            if begun:
+                peer.headers(number, RESPONSE)
+            await fill(client, stream_id, peer)
+            stream = await client.over(stream_id)
+            assert stream.status == "14"
+            assert stream.text == "the backend does not read the request (stream_stall_timeout)"
+            await peer.until(lambda: peer.streams[number].reset == frames.CANCEL)
+            assert served.count("pygw_limit_hits_total", limit="stream_stall_timeout") == 1
+            assert served.count("pygw_endpoint_ejections_total") == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize(("timeout", "timers"), [(0.0, 0), (300.0, 1)])
+def test_a_timer_runs_while_data_waits_and_a_limit_of_0_is_none(timeout, timers):
+    async def test():
+        backend = await Backend().start()
+        # No other timer than those of the two connections' lives.
+        settings = Settings(stream_stall_timeout=timeout, frame_timeout=0.0, write_timeout=0.0)
+        async with gateway(one_route([backend]), settings) as served:
+            client = await served.client()
+            stream_id = client.request(REQUEST, body=message(b""))
+            peer = await backend.connected()
+            number = (await peer.open(1))[0]
+            before = served.relay.context.count
+            client.reads = False
+            peer.headers(number, RESPONSE)
+            await fill(peer, number, client)
+            await client.until(lambda: len(client.streams[stream_id].data) == 65535)
+            assert served.relay.context.count - before == timers
 
     run(test)

@@ -53,7 +53,9 @@ _STEPS: tuple[Step, ...] = (
     lambda world, octets, side, number: world.finish_stream(number),
     lambda world, octets, side, number: world.drain(side, number, (1, 40, 50000, MANY)[octets.byte() % 4]),
     lambda world, octets, side, number: (world.block_writes if number & 1 else world.resume_writes)(side),
-    lambda world, octets, side, number: (world.second_passes if number & 1 else world.ping)(side),
+    lambda world, octets, side, number: (
+        world.second_passes if number & 1 else world.look_for_stalls if number & 2 else world.ping
+    )(side),
     lambda world, octets, side, number: world.change_settings(side, octets.byte(), number),
     lambda world, octets, side, number: world.carry(side, octets.byte() * 7 + 1),
     lambda world, octets, side, number: world.carry(side, MANY),
