@@ -349,7 +349,7 @@ cdef class Connection(ConnectionSender):
     # A response or trailers over our limit. (An owner that hears of a request can answer it; here it cannot.)
     cdef int refuse_large_block(self, Stream* stream) except -1:
         if not self.is_client:
-            return self.fail_stream(stream, ENHANCE_YOUR_CALM, "trailers over SETTINGS_MAX_HEADER_LIST_SIZE")
+            return self.fail_stream(stream, ENHANCE_YOUR_CALM, "trailers over the limits of a header list")
         self.write_reset(stream, CANCEL)
         return self.close_stream(stream, CLOSED_TOO_LARGE, CANCEL)
 

@@ -41,6 +41,8 @@ cdef const char* MISDIRECTED = (
     "The :authority of this request belongs to another listener than the TLS server name of its connection.\n"
 )
 cdef const char* NOT_POST = "gRPC calls use the POST method of HTTP/2; this request used another one.\n"
+cdef const char* LARGE_RESPONSE = "the response's headers are larger than max_header_list_size"
+cdef const char* MANY_RESPONSE_FIELDS = "the response has more header fields than max_header_fields"
 cdef const char* STALLED = "stream_stall_timeout reached"
 cdef const char* NOT_FOUND = "No route of this gateway matches the request: its host, path, method, headers or query.\n"
 cdef const char* NOT_CONFIGURED = "This gateway has no configuration yet.\n"
@@ -187,7 +189,10 @@ cdef int call_upstream_gone(Call* call, CloseCause cause, uint32_t code) except 
     if cause == CLOSED_BY_ERROR:
         return fail_text(call, 13, "backend sent a malformed response", "malformed response")
     if cause == CLOSED_TOO_LARGE:
-        return fail_text(call, 8, "response headers are larger than max_header_list_size", "response headers too large")
+        return fail_text(
+            call, 8, LARGE_RESPONSE if upstream.is_list_too_large() else MANY_RESPONSE_FIELDS,
+            "response headers too large",
+        )
     if cause == CLOSED_STALLED:
         return fail_text(call, 14, "the backend does not read the request (stream_stall_timeout)", STALLED)
     if cause == CLOSED_CONNECTION or cause == CLOSED_UNSENT:

@@ -53,6 +53,8 @@ cdef enum:
 
 cdef const char* OVERLOADED = "the gateway is overloaded (overload_lag)"
 cdef const char* QUEUE_LATE = "the backend is overloaded: calls wait too long for it (pending_lag)"
+cdef const char* LARGE_REQUEST = "the request's headers are larger than max_header_list_size"
+cdef const char* MANY_REQUEST_FIELDS = "the request has more header fields than max_header_fields"
 cdef const char* TOO_MANY_CALLS = "the gateway has too many calls open (max_calls)"
 
 
@@ -184,7 +186,7 @@ cdef class Downstream(ClientPeer):
             self.leave()
         if too_large:
             self.count_large_headers()
-            return self.refuse(stream, 8, "request headers are larger than max_header_list_size")
+            return self.refuse(stream, 8, LARGE_REQUEST if self.is_list_too_large() else MANY_REQUEST_FIELDS)
         if is_alert(&self.context.overload) or self.context.call_count >= self.context.max_calls:
             if self.must_shed():
                 return self.shed(stream, head)

@@ -49,6 +49,9 @@ cdef class Peer(Connection):
     # Counts the limit that ended the connection, where one of http2/limits did; the one that a header list is over.
     cdef int count_broken_limit(self) except -1
     cdef int count_large_headers(self) except -1
+    # Of the header list that came last: it is over max_header_list_size; else, where it is over a limit at all, it is
+    # max_header_fields.
+    cdef bint is_list_too_large(self) noexcept
     # The other end has not read for so long that no more calls should be begun here.
     cdef bint is_choked(self) noexcept
     cdef int watch_frame(self) except -1

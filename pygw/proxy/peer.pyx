@@ -261,11 +261,12 @@ cdef class Peer(Connection):
         return 0
 
     cdef int count_large_headers(self) except -1:
-        cdef Limit limit = LIMIT_MAX_HEADER_FIELDS
-        if self.decoder.total > self.decoder.max_list_size:
-            limit = LIMIT_MAX_HEADER_LIST_SIZE
+        cdef Limit limit = LIMIT_MAX_HEADER_LIST_SIZE if self.is_list_too_large() else LIMIT_MAX_HEADER_FIELDS
         self.context.counters.limit_hits[<int>limit] += 1
         return 0
+
+    cdef bint is_list_too_large(self) noexcept:
+        return self.decoder.total > self.decoder.max_list_size
 
     # ===== TLS =====
 

@@ -11,7 +11,7 @@ import pytest
 
 from pygw.settings import Settings
 from tests.doubles import frames
-from tests.doubles.in_process import Backend, Gateway, gateway, message, one_route, run
+from tests.doubles.in_process import REQUEST, RESPONSE, Backend, Gateway, gateway, message, one_route, run
 
 OPEN_BLOCK = frames.headers(1, end_headers=False)
 STREAMS = range(1, 601, 2)
@@ -130,6 +130,31 @@ def test_header_lists_that_are_refused_are_counted(settings, fields, limit, plac
                 await asyncio.sleep(0)
             assert hits(served) == {limit: 1}
             assert not client.closed
+
+    run(test)
+
+
+@pytest.mark.parametrize(("settings", "fields", "text"), [
+    (TOO_LARGE, LARGE, "headers are larger than max_header_list_size"),
+    (TOO_MANY, SMALL, "has more header fields than max_header_fields"),
+])  # fmt: skip
+@pytest.mark.parametrize("whose", ["request", "response"])
+def test_the_message_names_the_limit_that_a_header_list_is_over(settings, fields, text, whose) -> None:
+    more = [(name.decode(), value.decode()) for name, value in fields]
+
+    async def test() -> None:
+        backend = await Backend().start()
+        async with gateway(one_route([backend]), settings) as served:
+            client = await served.client()
+            asked = client.request([*REQUEST, *(more if whose == "request" else ())], body=message(b"hello"))
+            if whose == "response":
+                peer = await backend.connected()
+                await peer.open(1)
+                peer.headers(1, [*RESPONSE, *more])
+            stream = await client.over(asked)
+            assert stream.status == "8"
+            assert whose in stream.text
+            assert text in stream.text
 
     run(test)
 
