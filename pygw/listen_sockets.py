@@ -191,6 +191,15 @@ def bind_socket(host: str, port: int, shared: bool = False) -> socket.socket:
     return sock
 
 
+def received_socket(fd: int) -> socket.socket:
+    """A listening socket that another process has, too. Python must know that it does not block: O_NONBLOCK is one for
+    all who have the socket (open(2), "open file description"), dup() of a socket that is taken for a blocking one
+    clears it, and then their accept() hangs."""
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
 def bind_admin(option: str, host: str, port: int) -> socket.socket:
     """The listening socket of the admin server or the probes. Raises StartError with what to do."""
     try:

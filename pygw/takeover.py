@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pygw import __version__
 from pygw.channel import Channel, ChannelError, Message
 from pygw.errors import StartError
-from pygw.listen_sockets import Inherited, Site
+from pygw.listen_sockets import Inherited, Site, received_socket
 from pygw.run_directory import RunDirectory, peer_of
 
 log = logging.getLogger(__name__)
@@ -172,7 +172,7 @@ class Predecessor:
         self.listening, self.admin = [], {}
 
     def _on_message(self, message: Message, fds: list[int]) -> None:
-        sockets = [] if message["type"] in ("refused", "complete") else [socket.socket(fileno=fd) for fd in fds]
+        sockets = [] if message["type"] in ("refused", "complete") else [received_socket(fd) for fd in fds]
         match message["type"]:
             case "listening":
                 fds.clear()
@@ -181,7 +181,7 @@ class Predecessor:
                 fds.clear()
                 self.admin[message["host"], message["port"]] = sockets[0]
             case "complete":
-                self.directory_fd, self.control = fds[0], socket.socket(fileno=fds[1])
+                self.directory_fd, self.control = fds[0], received_socket(fds[1])
                 fds.clear()
                 self.release = message["release"]
                 self._tell("")

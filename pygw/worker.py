@@ -27,7 +27,7 @@ from pygw.backend_list import Backends, backends_of, read_backends
 from pygw.channel import Channel, ChannelError, Message, check_sealed
 from pygw.child import inherited_channel, join_launcher
 from pygw.errors import PygwError
-from pygw.listen_sockets import BACKLOG
+from pygw.listen_sockets import BACKLOG, received_socket
 from pygw.logs import LineWriter
 from pygw.run_options import RunOptions
 from pygw.settings import Settings
@@ -93,7 +93,7 @@ class Worker:
                 self._connect(socket.socket(fileno=fds.pop(0)))
             case "listen":
                 for number, address, port in message["sockets"]:
-                    self._waiting[number] = (address, port, socket.socket(fileno=fds.pop(0)))
+                    self._waiting[number] = (address, port, received_socket(fds.pop(0)))
                 if self._version:
                     self._listen_to_waiting()
             case "unlisten":

@@ -14,12 +14,14 @@ from pygw.errors import StartError
 from pygw.listen_sockets import (
     ALL_ADDRESSES,
     BindError,
+    Inherited,
     ListenSockets,
     Site,
     bind_admin,
     explain,
     listening_inodes,
     port_holder,
+    received_socket,
 )
 
 OWN_NAME = Path("/proc/self/comm").read_text().strip()
@@ -174,3 +176,19 @@ def test_admin_address_in_use() -> None:
         assert port_holder(port) == f" by {OWN_NAME} (pid {os.getpid()})"
     assert listening_inodes(port) == set()
     assert port_holder(port) == ""
+
+
+def test_what_a_successor_does_with_a_socket_does_not_make_it_block(sockets: ListenSockets) -> None:
+    """O_NONBLOCK is shared with the running instance, whose accept() would hang."""
+    (running,) = sockets.bind(Site("", 80, "127.0.0.1", 0))
+    handed_over = [received_socket(os.dup(sock.fileno())) for sock in running.sockets]
+    entry = Inherited(running.site, running.host, running.port, handed_over)
+    successor = ListenSockets(3, inherited=[entry])
+    (bound,) = successor.bind(running.site)
+    in_workers = [received_socket(os.dup(sock.fileno())) for sock in bound.sockets]
+    served = [sock.dup() for sock in in_workers]
+    assert not any(os.get_blocking(sock.fileno()) for sock in running.sockets)
+    entry.close()
+    successor.close_all()
+    for sock in (*in_workers, *served):
+        sock.close()

@@ -119,25 +119,19 @@ def test_again_and_again(config: Path, run_dir: Path) -> None:
 
 
 def test_the_admin_address_goes_over(config: Path, run_dir: Path) -> None:
-    """Whoever asks is answered by an instance that is ready, and never refused. (A connection that the predecessor
-    holds may still be reset, rarely; probes ask again.)"""
+    """Whoever asks is answered by an instance that is ready: nobody is refused, and no connection is reset."""
     admin = f"127.0.0.1:{free_port()}"
     with instance(config, run_dir, "--admin", admin).ready() as old, old.connect() as line:
         line.who()  # so that it lives on for a while
         with successor(config, run_dir, old.port, "--admin", admin) as new:
             answers = set()
-            resets = []
 
             def is_over() -> bool:
-                try:
-                    answers.add(old.get("/readyz"))
-                except ConnectionResetError as error:
-                    resets.append(error)
+                answers.add(old.get("/readyz"))
                 return any(entry["message"] == "taken over" for entry in new.lines)
 
             new.eventually(is_over, "taken over")
             assert answers == {(200, "ready\n")}
-            assert len(resets) <= 1  # seen in 2 of 3 runs of the whole suite, its cause not found
             old.log("draining")
 
             def answers_alone() -> bool:

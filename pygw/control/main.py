@@ -25,6 +25,7 @@ from pygw.control.file_watch import watch
 from pygw.control.pages import Pages
 from pygw.control.yaml_source import YamlSource
 from pygw.errors import PygwError, StartError
+from pygw.listen_sockets import received_socket
 from pygw.run_options import RunOptions
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Control:
         for role in roles:
             server = AdminServer(self.pages.admin() if role == "admin" else self.pages.probe())
             self._servers.append(server)
-            self._in_background(server.start(socket.socket(fileno=fds.pop(0))))
+            self._in_background(server.start(received_socket(fds.pop(0))))
 
     def _source(self, options: RunOptions) -> Source:
         if not options.kubernetes:
