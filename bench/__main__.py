@@ -1,6 +1,6 @@
 """The benchmark suite: pygw beside a raw TCP relay and other gRPC gateways, on the same work in the same run.
 
-    python -m bench [--full] [--only NAME,...] [--peers NAME,...] [--rounds N]
+    python -m bench [--full] [--only NAME,...] [--peers NAME,...] [--beside FOLDER] [--rounds N]
 
 Prints the table of the numbers to reach, and writes a page with all figures and plots to bench/results/DATE.md.
 How to read and to repeat it: bench/README.md.
@@ -46,6 +46,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="one short round of what was chosen: does it work?")
     parser.add_argument("--only", type=split, metavar="NAME,...", help="only these scenarios; * and ? stand for any")
     parser.add_argument("--peers", type=split, metavar="NAME,...", help=f"only these beside pygw: {', '.join(PROXIES)}")
+    parser.add_argument("--beside", type=Path, action="append", default=[], metavar="FOLDER",
+                        help="another checkout of pygw, compiled, that is measured beside this one (before, after)")
     parser.add_argument("--rounds", type=int, help="rounds of every scenario (default: 1 to 5, as it needs)")
     parser.add_argument("--minutes", type=float, metavar="N",
                         help="after so long, one round of each scenario that is left (default: 5, 15 with --full)")
@@ -54,6 +56,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
     parser.add_argument("--strict", action="store_true", help="exit code 3 where a number to reach was not reached")
     chosen = parser.parse_args(arguments)
+    for folder in chosen.beside:
+        if not (folder / "pygw" / "__init__.py").exists():
+            parser.error(f"--beside: no checkout of pygw: {folder}")
     for peer in set(chosen.peers or ()) - set(PROXIES):
         parser.error(f"--peers: no such peer: {peer}; there are {', '.join(PROXIES)}")
     names = [scenario.name for scenario in SCENARIOS]
@@ -86,8 +91,20 @@ def chosen_scenarios(arguments: argparse.Namespace) -> list[Scenario]:
             scenario = dataclasses.replace(quickened(scenario), rounds=1, seconds=0.1)
         if arguments.rounds:
             scenario = dataclasses.replace(scenario, rounds=arguments.rounds)
-        chosen.append(scenario)
+        chosen.append(with_builds(scenario, arguments.beside))
     return chosen
+
+
+def with_builds(scenario: Scenario, folders: list[Path]) -> Scenario:
+    """The scenario with other builds of pygw behind each of this one."""
+    if scenario.kind in MEASURES_ALONE:
+        return scenario
+    proxies: list[str | Variant] = []
+    for variant in scenario.variants():
+        proxies.append(variant)
+        if variant.proxy == "pygw":
+            proxies += [dataclasses.replace(variant, root=folder.resolve()) for folder in folders]
+    return dataclasses.replace(scenario, proxies=tuple(proxies))
 
 
 def show(sample: Sample) -> str:

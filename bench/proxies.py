@@ -45,6 +45,7 @@ class Variant:
     workers: int = 1
     tls: bool = False
     reloads: bool = False  # started so that its rules can change
+    root: Path = ROOT  # of pygw: the checkout that it runs from
 
     @property
     def label(self) -> str:
@@ -58,6 +59,8 @@ class Variant:
             parts.append("TLS")
         if self.workers > 1:
             parts.append(f"{self.workers} workers")
+        if self.root != ROOT:
+            parts.append(str(self.root))
         return ", ".join(parts)
 
 
@@ -116,7 +119,7 @@ def start(variant: Variant, backend: int, folder: Path, placement: Placement) ->
         (folder / "routes.yaml.new").rename(folder / "routes.yaml")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            command, cwd=variant.root, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             preexec_fn=pinned(placement.proxy),
         )
     running = Running(variant.label, process, port, admin, folder)

@@ -28,13 +28,12 @@ _left_out: pytest.StashKey[Counter[str]] = pytest.StashKey()
 
 def stale_modules(root: Path = ROOT) -> list[str]:
     """The .pyx files of pygw that are newer than what was compiled of them, or were never compiled."""
-    stale = []
-    for source in sorted((root / "pygw").rglob("*.pyx")):
-        compiled = list(source.parent.glob(f"{source.stem}.*.so"))
-        newest_source = max(path.stat().st_mtime for path in (source, source.with_suffix(".pxd")) if path.exists())
-        if not compiled or max(path.stat().st_mtime for path in compiled) < newest_source:
-            stale.append(str(source.relative_to(root)))
-    return stale
+    compiled = max((path.stat().st_mtime for path in (root / "pygw").glob("_compiled.*.so")), default=0.0)
+    return [
+        str(source.relative_to(root))
+        for source in sorted((root / "pygw").rglob("*.pyx"))
+        if any(path.stat().st_mtime > compiled for path in (source, source.with_suffix(".pxd")) if path.exists())
+    ]
 
 
 def pytest_report_header() -> list[str]:

@@ -77,7 +77,9 @@ def within(module: str, package: str) -> bool:
 
 
 def may_import(importer: str, imported: str) -> bool:
-    """The import rules, one a line; `pygw` alone is its version."""
+    """The import rules, one a line; `pygw` alone is its version, and where compiled modules are found."""
+    if importer in ("pygw", "pygw.compiled"):
+        return imported in ("pygw", "pygw.compiled", "pygw._compiled")
     if importer in LEAVES:
         return imported in ("pygw", "pygw.printable", importer)
     if within(importer, "pygw.http2"):
