@@ -15,6 +15,7 @@ from .match.image_layout cimport (
     HeaderTupleRecord, HeaderValuesRecord, ImageHeader, ListenerRecord, ListRef, MethodRecord, MirrorRecord,
     PatternLeafRecord, RedirectRecord, RuleRecord, SECTION_REDIRECTS, Span,
 )
+from .match.match_memo cimport MatchMemo
 from .match.regex_cache cimport RegexSet
 from .match.request_target cimport Host, Request
 from .match.request_values cimport RequestValues
@@ -58,6 +59,7 @@ cdef class RouteTable:
         WeightedPicker picker
         RequestValues values     # of the request at hand
         HttpMatcher http
+        MatchMemo* memos         # MEMO_SLOTS
 
     # Which set of listeners answers at this local address and port (the listener's own port, not the mapped one);
     # -1: none. `address` is the text of the local IP address; Gateways with addresses of their own bind only there.

@@ -7,6 +7,7 @@
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 
 from .match.http_match cimport open_http_matcher
 from .match.image_check cimport ImageProof
@@ -14,6 +15,7 @@ from .match.image_index cimport (
     Walk, hash_method, hash_octets, hash_pair, mix, span_is, walk_next, walk_start,
 )
 from .match.image_layout cimport *
+from .match.match_memo cimport MEMO_SLOTS, MatchMemo, is_memo_of, memo_of, memorise
 from .match.python_request cimport PythonRequest
 from .match.regex_cache cimport DecisionCache, RegexSet
 from .match.request_target cimport Host, Request, read_host, split_path
@@ -35,6 +37,12 @@ cdef class RouteTable:
         self.open_regexes(previous, regex_cache)
         self.http = open_http_matcher(self.owner, self.base, self.regexes, self.values)
         self.picker = open_picker(self.owner, self.base, phase, None if previous is None else previous.picker)
+        self.memos = <MatchMemo*>calloc(MEMO_SLOTS, sizeof(MatchMemo))
+        if self.memos == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        free(self.memos)
 
     cdef int open(self, ImageProof proof) except -1:
         cdef const SiteRecord* site
@@ -113,9 +121,16 @@ cdef class RouteTable:
         cdef HostWalk walk
         cdef const GroupRecord* group
         cdef const MatchRecord* match
+        cdef MatchMemo* memo = memo_of(self.memos, request) if request.is_grpc else NULL
         cdef uint32_t number
         cdef uint32_t best = NONE
         cdef Py_ssize_t method
+        if memo != NULL and is_memo_of(memo, site, request):
+            found.rule = memo.rule
+            found.listener = memo.listener
+            found.match = memo.match
+            found.has_http = False
+            return 0
         found.rule = NULL
         found.listener = -1
         found.match = 0
@@ -135,8 +150,10 @@ cdef class RouteTable:
         method = split_path(request.path, request.path_length) if request.is_grpc else 0
         if method != 0:
             best = self.match_grpc(&question, request, method, group.scope)
-        if best == NONE and group.has_http:
-            best = self.match_http(&question.host, request, group.scope, found)
+        if best == NONE:
+            memo = NULL
+            if group.has_http:
+                best = self.match_http(&question.host, request, group.scope, found)
         if best == NONE:
             return 0
         match = <const MatchRecord*>records(self, SECTION_MATCHES) + best
@@ -144,6 +161,8 @@ cdef class RouteTable:
         found.match = match.index
         if group.has_attachments:
             found.listener = self.listener_of(number, match.route)
+        if memo != NULL and not question.has_values:
+            memorise(memo, site, request, found.rule, found.listener, found.match)
         return 0
 
     cdef uint32_t match_grpc(

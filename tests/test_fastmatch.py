@@ -195,11 +195,29 @@ def test_decisions_and_compiled_regexes_go_on_to_the_next_table():
     listener = ListenerConfig("default/gw", "l", 80, routes=(one.key,))
     image = compile_image(GatewayConfig((listener,), {one.key: one})).octets
     table = RouteTable(image, regex_cache=8)
+    # (The path is too short for the memo of whole decisions.)
     assert table.match_times(10, 0, [(b"a", b"/ss/M", [])]) == 10
     assert (table.regexes.cache.misses, table.regexes.cache.hits) == (1, 9)
     after = RouteTable(image, table)
     assert after.match_times(10, 0, [(b"a", b"/ss/M", [])]) == 10
     assert (after.regexes.cache.misses, after.regexes.cache.hits) == (1, 19)
+
+
+def test_what_no_header_decides_is_not_looked_up_again():
+    by_path = MatchConfig("p.S+", True, "Method", False, ())
+    by_header = MatchConfig("p.S+", True, "Method", False, (HeaderMatch("x", "1"),))
+    one = RouteConfig("default", "one", (), (RuleConfig(0, (by_path,), (REF,)),))
+    listener = ListenerConfig("default/gw", "l", 80, routes=(one.key,))
+    table = RouteTable(compile_image(GatewayConfig((listener,), {one.key: one})).octets)
+    assert table.match_times(10, 0, [(b"a", b"/p.SS/Method", [])]) == 10
+    assert (table.regexes.cache.misses, table.regexes.cache.hits) == (1, 0)
+    # The rule with a header is asked again and again: its answer depends on more than the path.
+    rules = (RuleConfig(0, (by_path,), (REF,)), RuleConfig(1, (by_header,), (REF,)))
+    two = RouteConfig("default", "one", (), rules)
+    table = RouteTable(compile_image(GatewayConfig((listener,), {two.key: two})).octets)
+    for _ in range(3):
+        assert table.match_request(0, b"a", b"/p.SS/Method", [])["rule"] == 0
+        assert table.match_request(0, b"a", b"/p.SS/Method", [(b"x", b"1")])["rule"] == 1
 
 
 # --- against the obvious matcher ---
@@ -209,10 +227,10 @@ AUTHORITIES = st.sampled_from(
     [None, b"", b"a.com", b"A.com:80", b"b.a.com:", b"c.b.a.com", b"x.b.a.com:8080", b"z.com", b"a.com.", b".com",
      b"a.org", b"com", b"[::1]:80", b"[::1]", b"x..a.com", b".a.com", b"x" * 300 + b".a.com"]
 )  # fmt: skip
-SERVICES = ["s", "t", "p.s", ".s"]
-METHODS = ["M", "N", "m"]
-SERVICE_PATTERNS = ["s|t", ".*s", "p\\..*", "[st]", "(?i)S", "(", "s)|(t", ".", "..."]
-METHOD_PATTERNS = ["M|N", ".*", "[MN]", "(?i)m", ".", "*"]
+SERVICES = ["s", "t", "pk.g.s", ".s"]
+METHODS = ["M", "Nnn", "m"]
+SERVICE_PATTERNS = ["s|t", ".*s", "p.*\\..*", "[st]", "(?i)S", "(", "s)|(t", ".", "..."]
+METHOD_PATTERNS = ["M|Nnn", ".*", "[MN].*", "(?i)m", ".", "*"]
 NAMES = ["x", "y", "z-bin"]
 VALUES = ["1", "2", "1,2", "a"]
 VALUE_PATTERNS = ["[12]", "1.*", ".*", "1|2", "1,2", "["]
@@ -282,7 +300,9 @@ requests = st.tuples(
 @given(configs(), st.lists(requests, min_size=1, max_size=8))
 def test_agrees_with_the_obvious_matcher(config, questions):
     table = RouteTable(compile_image(config).octets, regex_cache=16)
-    for address, port, authority, path, headers in questions:
+    # Each call also with the headers of the others: what is remembered of a call must not depend on them.
+    varied = [(*question[:4], other[4]) for question in questions for other in questions]
+    for address, port, authority, path, headers in [*varied, *questions]:
         listener, winner = reference_match.match(config, address, port, authority, path, headers)
         found = table.match_request(table.site(address, port), authority, path, headers)
         assert found["listener"] == listener
