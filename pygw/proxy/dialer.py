@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from pygw.proxy.upstream import Upstream
 
 logger = logging.getLogger(__name__)
+
+# Seconds that a connection may still show itself after its time: a process that was stopped for a while hears of its
+# timers before its sockets (timer_wheel.pyx).
+LAST_LOOK = 0.05
 
 
 class Dialer:
@@ -37,10 +42,7 @@ class Dialer:
 
         timeout = self._context.settings.connect_timeout
         try:
-            async with asyncio.timeout(timeout):
-                await self._loop.create_connection(
-                    lambda: Upstream(self._context, endpoint, on_settled), endpoint.host, endpoint.port
-                )
+            await self._open(endpoint, on_settled, timeout)
         except TimeoutError:
             self._context.count_connect_timeout()
             endpoint.dial_failed(f"no TCP connection within {timeout:g} s (connect_timeout)")
@@ -57,6 +59,22 @@ class Dialer:
         upstream = await settled
         if upstream.failure is not None:
             endpoint.dial_failed(upstream.failure.decode(errors="replace"))
+
+    async def _open(self, endpoint: Any, on_settled: Callable[[Any], None], seconds: float) -> None:
+        opening = self._loop.create_task(
+            self._loop.create_connection(
+                lambda: Upstream(self._context, endpoint, on_settled), endpoint.host, endpoint.port
+            )
+        )
+        try:
+            for patience in (seconds, LAST_LOOK):
+                await asyncio.wait({opening}, timeout=patience)
+                if opening.done():
+                    await opening
+                    return
+        finally:
+            opening.cancel()
+        raise TimeoutError
 
     def close(self) -> None:
         """Give up what is under way."""

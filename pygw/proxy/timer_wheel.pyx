@@ -15,6 +15,9 @@ cdef extern from *:
 cdef uint64_t LAST_TICK = (<uint64_t>1 << (6 * LEVELS)) - 1
 cdef uint64_t NEVER = <uint64_t>-1
 
+cdef uint64_t LATE_MICROSECONDS = 100_000
+cdef double ONE_LOOK = 0.001             # not 0: uvloop would call us before it looks
+
 
 cdef inline void link_timer(Timer** head, Timer* timer) noexcept:
     timer.next = head[0]
@@ -165,8 +168,18 @@ cdef class TimerWheel:
         self.handle = self.loop.call_later(delay / 1e6 + 0.0005 if delay > 0 else 0, self.on_wake)
         return 0
 
+    # A wake that comes late means that we did not run (SIGSTOP, a machine that slept, a long turn). What the timers are
+    # about may have come meanwhile and lie in the sockets, but loops see to their timers first where epoll_wait() ends
+    # with EINTR, as it does after SIGCONT (signal(7)). So the loop gets to look at its sockets once before they fire.
     def on_wake(self):
         """Called by the loop."""
+        if self.time_us() > self.wake * TICK_MICROSECONDS + LATE_MICROSECONDS:
+            self.handle = self.loop.call_later(ONE_LOOK, self.on_late_wake)
+        else:
+            self.on_late_wake()
+
+    def on_late_wake(self):
+        """Called by the loop when it has looked at its sockets."""
         self.handle = None
         self.wake = NEVER
         self.advance(self.time_us())

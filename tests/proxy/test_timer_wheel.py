@@ -15,6 +15,7 @@ from pygw.proxy.recording_timer_wheel import RecordingTimerWheel
 
 TICK = 5000
 LAST_TICK = 64**6 - 1
+LATE = 100_000
 TIMERS = 8
 
 
@@ -104,7 +105,14 @@ class WheelAgainstModel(RuleBasedStateMachine):
         if not self.loop.handles:
             return
         self.wheel.fired.clear()
-        self.loop.handles[0].run()
+        [handle] = self.loop.handles
+        late = self.wheel.now - handle.at
+        handle.run()
+        if self.loop.handles and self.loop.handles[0].callback == self.wheel.on_late_wake:
+            assert self.wheel.fired == []
+            self.loop.handles[0].run()
+        else:
+            assert late <= LATE
         now = self.wheel.now
         assert set(self.wheel.fired) == {number for number, due in self.due.items() if due <= now // TICK}
         for number in self.wheel.fired:
@@ -125,8 +133,9 @@ class WheelAgainstModel(RuleBasedStateMachine):
         assert len(self.loop.handles) <= 1
         if self.due:
             [handle] = self.loop.handles
-            # Half a millisecond makes up for the rounding of loops; what is due already may wait for the next turn.
-            assert handle.at <= max(min(self.due.values()) * TICK, self.wheel.now) + 501
+            # Half a millisecond makes up for the rounding of loops; what is due already may wait for the next turn, or
+            # for the one look at the sockets.
+            assert handle.at <= max(min(self.due.values()) * TICK + 501, self.wheel.now + 1000)
 
 
 TestWheelAgainstModel = WheelAgainstModel.TestCase
@@ -156,6 +165,21 @@ def test_never_early_and_at_most_a_tick_late(now, microseconds):
     assert wheel.fired == []
     wheel.run_to(now + microseconds + TICK)
     assert wheel.fired == [0]
+
+
+@pytest.mark.parametrize(("late", "fired"), [(LATE, [0]), (LATE + 1000, []), (10**9, [])])
+def test_what_is_due_after_a_long_pause_waits_for_one_look_at_the_sockets(late, fired):
+    wheel, loop = wheel_at(0)
+    wheel.start(0, 0.1)
+    wheel.now = 100_000 + late
+    loop.handles[0].run()
+    assert wheel.fired == fired
+    if not fired:
+        [handle] = loop.handles
+        assert handle.at == wheel.now + 1000
+        handle.run()
+    assert wheel.fired == [0]
+    assert loop.handles == []
 
 
 @pytest.mark.parametrize("seconds", [0, -1, -1e300, float("nan"), float("-inf")])
