@@ -143,7 +143,7 @@ class Settings:
     overload_lag: float = setting(
         0.05, "seconds", "Where what comes has to wait longer than this in a worker, for 100 ms on end and not "
         "falling, a share of the new calls is refused with UNAVAILABLE until it does not: those that are taken "
-        "keep their latency. A single long pause does nothing. 0: off.", "pygw_overload_shed_total")
+        "keep their latency. A single long pause does nothing. 0: off.", "pygw_overload_shed_total{limit}")
     overload_pushback: float = setting(
         1.0, "seconds", "What refused calls are told in grpc-retry-pushback-ms, 50 % more or less: how long "
         "clients with a retry policy wait before they try again.", "pygw_overload_shed_total")
@@ -175,7 +175,7 @@ class Settings:
         0.25, "seconds", "Where every call that waits for a connection to an endpoint has waited longer than this, for "
         "as long on end, new calls that would are refused with UNAVAILABLE and overload_pushback: the backend is at "
         "its stream limit and no queue makes it faster. A burst that drains is no such thing. 0: off.",
-        "pygw_overload_shed_total")
+        "pygw_overload_shed_total{limit}")
     max_upstream_connections: int = setting(
         64, "connections", "Connections that one worker opens to one endpoint when the endpoint's stream limit "
         "is reached; then calls wait.", "pygw_limit_hits_total{limit}")

@@ -114,7 +114,7 @@ cdef enum Limit:                 # pygw_limit_hits_total{limit}; the names are t
     LIMIT_MAX_UPSTREAM_CONNECTIONS
     LIMIT_CONNECT_TIMEOUT
     LIMIT_MAX_HANDSHAKES
-    LIMIT_OVERLOAD_LAG           # how often overload began; calls_shed counts the calls
+    LIMIT_OVERLOAD_LAG           # how often overload began; `shed` counts the calls
     LIMIT_MAX_CALLS
     LIMIT_MAX_CONNECTIONS
     LIMIT_DESCRIPTOR_RESERVE
@@ -140,6 +140,12 @@ cdef enum RetryReason:           # pygw_upstream_retries_total{reason}
     RETRY_GOAWAY                 # GOAWAY with a lower last stream id
     RETRY_UNSENT                 # the connection was found closed before the request left
     RETRY_COUNT
+
+cdef enum ShedReason:            # pygw_overload_shed_total{limit}
+    SHED_OVERLOAD_LAG
+    SHED_MAX_CALLS
+    SHED_PENDING_LAG
+    SHED_COUNT
 
 cdef struct RelayCounters:       # one to a worker, zeroed; int64_t are gauges
     # ===== client connections =====
@@ -180,7 +186,7 @@ cdef struct RelayCounters:       # one to a worker, zeroed; int64_t are gauges
     # ===== calls =====
     uint64_t deadlines_exceeded
     uint64_t cancelled                       # by the client
-    uint64_t shed                            # refused unseen, for overload
+    uint64_t[SHED_COUNT] shed                # refused early, for overload
     uint64_t mirrored                        # copies begun
     uint64_t mirrors_failed
     uint64_t[LIMIT_COUNT] limit_hits

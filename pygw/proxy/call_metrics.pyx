@@ -279,6 +279,7 @@ LIMITS = (
     "flood_control_frames", "flood_settings_frames", "flood_rapid_resets", "flood_provoked_resets",
     "flood_refused_streams",
 )
+SHEDS = ("overload_lag", "max_calls", "pending_lag")
 RETRIES = ("connect", "refused", "goaway", "unsent")
 
 
@@ -318,11 +319,12 @@ cdef list relay_counters(const RelayCounters* counters):
         ["pygw_held_request_bytes", {}, counters.held_octets],
         ["pygw_deadlines_exceeded_total", {}, counters.deadlines_exceeded],
         ["pygw_calls_cancelled_total", {}, counters.cancelled],
-        ["pygw_overload_shed_total", {}, counters.shed],
         ["pygw_mirrors_total", {}, counters.mirrored],
         ["pygw_mirrors_failed_total", {}, counters.mirrors_failed],
     ]
     cdef int i
+    for i in range(<int>SHED_COUNT):
+        rows.append(["pygw_overload_shed_total", {"limit": SHEDS[i]}, counters.shed[i]])
     for i in range(<int>RETRY_COUNT):
         rows.append(["pygw_upstream_retries_total", {"reason": RETRIES[i]}, counters.upstream_retries[i]])
     for i in range(<int>LIMIT_COUNT):
@@ -387,7 +389,7 @@ HELP = {
     "pygw_deadlines_exceeded_total": ("counter", "Calls ended because their grpc-timeout had passed."),
     "pygw_calls_cancelled_total": ("counter", "Calls that the client cancelled or left."),
     "pygw_overload_shed_total": (
-        "counter", "Calls refused because the worker could not keep up (overload_lag, max_calls); in no other metric."),
+        "counter", "Calls refused early, by the limit: overload_lag and max_calls (in no other metric), pending_lag."),
     "pygw_mirrors_total": ("counter", "Copies of calls begun for RequestMirror."),
     "pygw_mirrors_failed_total": ("counter", "Copies given up; their calls were not touched."),
     "pygw_limit_hits_total": ("counter", "How often a limit of --list-settings cut something short."),

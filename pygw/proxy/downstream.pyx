@@ -21,6 +21,9 @@ from .call_metrics cimport (
     LIMIT_MAX_CONNECTION_AGE_GRACE,
     LIMIT_MAX_CONNECTION_IDLE,
     LIMIT_STREAM_STALL_TIMEOUT,
+    SHED_MAX_CALLS,
+    SHED_OVERLOAD_LAG,
+    SHED_PENDING_LAG,
     CallSeries,
 )
 from .call_metrics cimport start as start_series
@@ -257,7 +260,7 @@ cdef class Downstream(ClientPeer):
         cdef Context context = self.context
         cdef bint is_lag = context.call_count - context.mirror_count < context.max_calls
         cdef const char* text = OVERLOADED if is_lag else TOO_MANY_CALLS
-        context.counters.shed += 1
+        context.counters.shed[<int>(SHED_OVERLOAD_LAG if is_lag else SHED_MAX_CALLS)] += 1
         if not is_lag:
             context.counters.limit_hits[<int>LIMIT_MAX_CALLS] += 1
         return self.push_back(
@@ -278,7 +281,7 @@ cdef class Downstream(ClientPeer):
         cdef bint is_grpc = call.flags & CALL_GRPC
         cdef bint is_head = call.flags & CALL_HEAD
         cdef Stream* down
-        self.context.counters.shed += 1
+        self.context.counters.shed[<int>SHED_PENDING_LAG] += 1
         if call.flags & CALL_MIRROR:
             return call_failed(call, 14, NULL, 0, "pending_lag reached")
         if not is_grpc:
