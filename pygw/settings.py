@@ -142,8 +142,9 @@ class Settings:
         "RESOURCE_EXHAUSTED. 0: no limit.", "pygw_limit_hits_total{limit}")
     overload_lag: float = setting(
         0.05, "seconds", "Where what comes has to wait longer than this in a worker, for 100 ms on end and not "
-        "falling, a share of the new calls is refused with UNAVAILABLE until it does not: those that are taken "
-        "keep their latency. A single long pause does nothing. 0: off.", "pygw_overload_shed_total{limit}")
+        "falling, or more work comes than there is time for and it waits half as long again, a share of the new calls "
+        "is refused with UNAVAILABLE until it does not: those that are taken keep their latency. A single long pause "
+        "does nothing. 0: off.", "pygw_overload_shed_total{limit}")
     overload_pushback: float = setting(
         1.0, "seconds", "What refused calls are told in grpc-retry-pushback-ms, 50 % more or less: how long "
         "clients with a retry policy wait before they try again.", "pygw_overload_shed_total")

@@ -124,14 +124,14 @@ cdef class Context(TimerWheel):
 
     # Puts a connection on the list that is worked off at the end of this loop turn: one write each.
     cdef int add_dirty(self, object peer) except -1
-    # Before and after what a read sets going; `now` of the former is turn_us from then on.
-    cdef void begin_read(self, uint64_t now) noexcept
+    # Before and after what a read sets going. `now` is turn_us from then on; the connection was read `interval` ago.
+    cdef void begin_read(self, uint64_t now, uint64_t interval) noexcept
     cdef int end_read(self) except -1
-    cdef int schedule_flush(self, uint64_t now) except -1
+    cdef int schedule_flush(self) except -1
     cdef int flush_dirty(self) except -1
     cdef int measure_turn(self) except -1
     # In the middle of a turn.
-    cdef int watch_overload(self) except -1
+    cdef int watch_overload(self, uint64_t now) except -1
     cdef int note_overload(self, uint64_t now) except -1
     cdef void reclaim_calls(self) noexcept
     cdef uint64_t random(self) noexcept

@@ -11,7 +11,7 @@ from ..field cimport Field
 from ..http2.connection cimport ConnectionOptions
 from ..http2.stream cimport StreamPool
 from .call_metrics cimport LIMIT_CONNECT_TIMEOUT, LIMIT_OVERLOAD_LAG
-from .overload cimport ADMIT_ALL, end_turn, is_alert, note_short_turn, watch_turn
+from .overload cimport ADMIT_ALL, NO_LIMIT, begin_turn, end_turn, is_alert, note_read, note_short_turn, watch_turn
 from .timer_wheel cimport Timer, TimerWheel
 
 cdef extern from *:
@@ -73,7 +73,7 @@ cdef class Context(TimerWheel):
         self.upstream_idle = settings.upstream_idle
         self.pending_timeout = settings.pending_timeout
         self.unserved_wait = settings.unserved_wait
-        self.overload.limit_us = <uint64_t>(settings.overload_lag * 1e6)
+        self.overload.limit_us = <uint64_t>(settings.overload_lag * 1e6) or <uint64_t>NO_LIMIT
         self.overload.admitted = ADMIT_ALL
         self.overload_pushback = settings.overload_pushback
         self.max_calls = settings.max_calls or <Py_ssize_t>(1 << 62)
@@ -108,14 +108,17 @@ cdef class Context(TimerWheel):
             return 0
         self.dirty.append(peer)
         if not self.flush_scheduled and not self.is_reading:
-            self.schedule_flush(self.time_us())
+            begin_turn(&self.overload, self.time_us(), NO_LIMIT)
+            self.schedule_flush()
         return 0
 
-    cdef void begin_read(self, uint64_t now) noexcept:
+    cdef void begin_read(self, uint64_t now, uint64_t interval) noexcept:
         self.turn_us = now
         self.is_reading = True
         if not self.flush_scheduled:
-            self.overload.began_us = now
+            begin_turn(&self.overload, now, interval)
+        else:
+            note_read(&self.overload, now, interval)
         if self.call_count > 1:
             self.lone_reads = 0
 
@@ -123,7 +126,7 @@ cdef class Context(TimerWheel):
     # it spares what the loop does to call us again at the end of the turn (docs/performance.md).
     cdef int end_read(self) except -1:
         self.is_reading = False
-        if self.call_count > 1 or is_alert(&self.overload):
+        if self.call_count > 1 or is_alert(&self.overload, self.turn_us):
             self.lone_reads = 0
         elif self.lone_reads < LONE_READS:
             self.lone_reads += 1
@@ -132,13 +135,12 @@ cdef class Context(TimerWheel):
             note_short_turn(&self.overload)
             return 0
         if not self.flush_scheduled and len(self.dirty) > 0:
-            self.schedule_flush(self.overload.began_us)
+            self.schedule_flush()
         return 0
 
-    cdef int schedule_flush(self, uint64_t now) except -1:
+    cdef int schedule_flush(self) except -1:
         self.loop.call_soon(self.flush)
         self.flush_scheduled = True
-        self.overload.began_us = now
         return 0
 
     def flush(self):
@@ -168,10 +170,8 @@ cdef class Context(TimerWheel):
         cdef uint64_t now = self.time_us()
         return self.note_overload(now) if end_turn(&self.overload, now) else 0
 
-    cdef int watch_overload(self) except -1:
-        if self.flush_scheduled and watch_turn(&self.overload, self.turn_us):
-            self.note_overload(self.turn_us)
-        return 0
+    cdef int watch_overload(self, uint64_t now) except -1:
+        return self.note_overload(now) if watch_turn(&self.overload, now) else 0
 
     cdef int note_overload(self, uint64_t now) except -1:
         self.counters.limit_hits[<int>LIMIT_OVERLOAD_LAG] += 1

@@ -190,7 +190,7 @@ cdef class Downstream(ClientPeer):
         if too_large:
             self.count_large_headers()
             return self.refuse(stream, 8, LARGE_REQUEST if self.is_list_too_large() else MANY_REQUEST_FIELDS)
-        if is_alert(&self.context.overload) or self.context.call_count >= self.context.max_calls:
+        if is_alert(&self.context.overload, self.context.turn_us) or self.context.call_count >= self.context.max_calls:
             if self.must_shed():
                 return self.shed(stream, head)
         if snapshot is not None:
@@ -249,10 +249,12 @@ cdef class Downstream(ClientPeer):
 
     cdef bint must_shed(self) except -1:
         cdef Context context = self.context
-        context.watch_overload()
+        # A read may hold many calls, so turn_us is too old.
+        cdef uint64_t now = context.time_us()
+        context.watch_overload(now)
         return (
             context.call_count - context.mirror_count >= context.max_calls
-            or refuses(&context.overload, context.turn_us, <uint32_t>(context.random() % ADMIT_ALL))
+            or refuses(&context.overload, now, <uint32_t>(context.random() % ADMIT_ALL))
         )
 
     # Overload: nothing more is done for this call, not even to count it by its method.

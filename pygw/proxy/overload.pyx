@@ -33,8 +33,6 @@ cdef bint end_turn(Overload* self, uint64_t now_us) noexcept:
     cdef uint64_t elapsed = now_us - self.ended_us
     self.ended_us = now_us
     self.before_us = length
-    if self.limit_us == 0:
-        return False
     if self.admitted < ADMIT_ALL:
         if lag > self.limit_us // 2:
             admit_less(self, lag)
@@ -55,31 +53,47 @@ cdef bint end_turn(Overload* self, uint64_t now_us) noexcept:
 
 cdef bint watch_turn(Overload* self, uint64_t now_us) noexcept:
     cdef uint64_t length = now_us - self.began_us
-    if self.admitted < ADMIT_ALL or self.late_since_us == 0 or length < SUSTAINED_US or length < self.late_us:
+    if self.admitted < ADMIT_ALL:
         return False
+    if waited_us(self, now_us) > self.limit_us + self.limit_us // 2 and demand_so_far(self, now_us) > 1:
+        admit_less(self, waited_us(self, now_us))
+        return True
+    if self.late_since_us == 0 or length < SUSTAINED_US or length < self.late_us:
+        return False
+    # As long as the first that was too long: it does not fall.
     admit_less(self, length)
     return True
 
 
+# Of this turn's reads but the one that took most.
+cdef double demand_so_far(const Overload* self, uint64_t now_us) noexcept:
+    cdef double present = <double>(now_us - self.read_us) / <double>self.interval_us
+    return self.demand + present - (present if present > self.largest else self.largest)
+
+
 # ===== for Python: tests =====
 
-def simulate(uint64_t limit_us, turns):
-    """The share admitted after each of `turns`, pairs of idle time before it and its length in microseconds.
+cdef class OverloadJudge:
 
-    Calls come until three quarters of a turn are over.
-    """
-    cdef Overload state
-    cdef uint64_t now = 1_000_000_000
-    state.limit_us = limit_us
-    state.ended_us = now
-    state.late_since_us = state.late_us = state.before_us = 0
-    state.admitted = ADMIT_ALL
-    shares = []
-    for idle, length in turns:
-        now += <uint64_t>idle
-        state.began_us = now
-        watch_turn(&state, now + <uint64_t>length * 3 // 4)
-        now += <uint64_t>length
-        end_turn(&state, now)
-        shares.append(state.admitted / <double>ADMIT_ALL)
-    return shares
+    def __init__(self, uint64_t limit_us):
+        self.state.limit_us = limit_us if limit_us > 0 else <uint64_t>NO_LIMIT
+        self.state.admitted = ADMIT_ALL
+
+    def begin_turn(self, uint64_t now_us):
+        begin_turn(&self.state, now_us, NO_LIMIT)
+
+    def begin_read(self, uint64_t now_us, uint64_t interval_us):
+        note_read(&self.state, now_us, interval_us)
+
+    def refuses(self, uint64_t now_us, uint32_t chance):
+        if not is_alert(&self.state, now_us):
+            return False
+        watch_turn(&self.state, now_us)
+        return refuses(&self.state, now_us, chance)
+
+    def end_turn(self, uint64_t now_us):
+        end_turn(&self.state, now_us)
+
+    @property
+    def share(self):
+        return self.state.admitted / <double>ADMIT_ALL

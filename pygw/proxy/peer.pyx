@@ -92,8 +92,8 @@ cdef class Peer(Connection):
         """Octets were read into the shared buffer."""
         cdef Context context = self.context
         cdef uint64_t now = context.time_us()
+        context.begin_read(now, now - self.last_read_us)
         self.last_read_us = now
-        context.begin_read(now)
         if now - self.replenished_us >= 1000000:
             self.replenish(<uint32_t>min((now - self.replenished_us) // 1000000, 60))
             self.replenished_us = now
