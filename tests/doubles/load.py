@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,6 +31,7 @@ class Load:
     ) -> None:
         self.ended: Counter[str] = Counter()
         self.details: list[str] = []
+        self._failures: list[float] = []  # when they began, by time.monotonic()
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._channels = ExitStack()
@@ -60,6 +63,10 @@ class Load:
         """Calls that did not end well, by status."""
         return {status: count for status, count in self.ended.items() if status != "OK"}
 
+    def failed_since(self, began: float) -> int:
+        """How many calls that began at `began` (time.monotonic()) or later did not end well."""
+        return sum(at >= began for at in list(self._failures))
+
     def wait_for(self, calls: int) -> None:
         """Until so many more calls have ended."""
         with self._changed:
@@ -69,6 +76,7 @@ class Load:
     def _run(self, kind: Callable[[Any], None], channel: Any) -> None:
         while not self._stop.is_set():
             status, details = "OK", ""
+            began = time.monotonic()
             try:
                 kind(channel)
             except grpc.RpcError as error:
@@ -79,6 +87,7 @@ class Load:
                 self.ended[status] += 1
                 if details:
                     self.details.append(details)
+                    self._failures.append(began)
                 self._changed.notify_all()
 
     @classmethod
@@ -94,3 +103,25 @@ class Load:
     def _call_streaming(channel: grpc.Channel) -> None:
         sent = [b"%d" % number for number in range(MESSAGES_PER_STREAM)]
         assert list(stream_stream(channel, f"{ECHO}/Chat")(iter(sent), timeout=TIMEOUT)) == sent
+
+
+class Gate:
+    """The messages of a call, which a test sends by hand."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[bytes | None] = queue.Queue()
+
+    def __iter__(self) -> Gate:
+        return self
+
+    def __next__(self) -> bytes:
+        message = self._queue.get(timeout=TIMEOUT)
+        if message is None:
+            raise StopIteration
+        return message
+
+    def send(self, message: bytes) -> None:
+        self._queue.put(message)
+
+    def close(self) -> None:
+        self._queue.put(None)

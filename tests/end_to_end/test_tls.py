@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,14 +17,15 @@ import pytest
 
 from pygw.control.cluster_state import Object
 from tests.doubles.backend import ECHO, SERVED_BY, Backend, StartBackend
-from tests.doubles.certificates import Authority, Issued, to_yaml
+from tests.doubles.certificates import Authority, Issued, config_map, to_yaml
 from tests.doubles.client import stream_stream, unary_unary
 from tests.doubles.gateway import PATIENCE, Gateway, StartGateway
-from tests.doubles.load import Load
+from tests.doubles.load import Gate, Load
 from tests.doubles.objects import allow, gateway, listener, ref, route, rule, service
 
 HOST = "grpc.example.com"
 WHO = "which.Backend/Answers"
+ROTATIONS = 3
 CLIENTS = {"group": "", "kind": "ConfigMap", "name": "clients"}
 
 Serve = Callable[..., Gateway]
@@ -178,18 +178,74 @@ def test_private_keys_are_shown_nowhere(shared: Gateway) -> None:
 # ===== gateways of their own =====
 
 
-def test_rotation_under_load(serve: Serve, authority: Authority) -> None:
-    """No call fails; open connections stay; new ones get the new certificate."""
+def shown(started: Gateway) -> bytes:
+    """The certificate that a new handshake gets, in DER."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection(("127.0.0.1", started.port), timeout=PATIENCE) as sock,
+        context.wrap_socket(sock, server_hostname=HOST) as connection,
+    ):
+        return connection.getpeercert(binary_form=True) or b""
+
+
+def test_rotations_under_load(serve: Serve, authority: Authority) -> None:
+    """No call fails; open connections stay; once a rotation is published, every handshake gets the new certificate."""
+    authorities = [authority, Authority("successor")]
+    credentials = grpc.ssl_channel_credentials(b"".join(one.pem for one in authorities))
     items = gateway(https()), route(rule(ref("backend")))
     started = serve(items[0], authority.issue(HOST).secret("server"))
-    successor = Authority("successor")
-    with Load(lambda: started.channel(credentials=trusting(authority))) as load:
-        load.wait_for(20)
-        started.write("config.yaml", to_yaml(*items, successor.issue(HOST).secret("server")))
-        started.eventually(lambda: outcome(started, successor) == "backend", "served with the new certificate")
+
+    def channel() -> grpc.Channel:
+        return started.channel(credentials=credentials)
+
+    gate = Gate()
+    with channel() as opened, Load(channel, unary=2, streaming=2, connecting=2) as load:
+        held = stream_stream(opened, f"{ECHO}/Chat")(iter(gate), timeout=4 * PATIENCE)
         load.wait_for(50)
+        for number in range(1, 1 + ROTATIONS):
+            issued = authorities[number % 2].issue(HOST)
+            since = len(started.log)
+            started.write("config.yaml", to_yaml(*items, issued.secret("server")))
+            started.wait_for_log("configuration published", since)
+            assert {shown(started) for _ in range(10)} == {ssl.PEM_cert_to_DER_cert(issued.chain.decode())}
+            gate.send(b"%d" % number)
+            assert next(held) == b"%d" % number
+            load.wait_for(50)
+        gate.close()
+        assert list(held) == []
+    print("calls by status:", dict(load.ended))
     assert not load.failed, load.details[:5]
-    assert outcome(started, authority) == "UNAVAILABLE"
+
+
+def test_rotations_of_a_backends_authority_under_load(
+    start_backend: StartBackend, start_gateway: StartGateway, authority: Authority, clients: Authority
+) -> None:
+    """What backends are checked by, and our certificate for them, change: new connections, and no call fails."""
+    issued = authority.issue("secure.internal")
+    credentials = grpc.ssl_server_credentials([(issued.key, issued.chain)], clients.pem, require_client_auth=True)
+    backend = start_backend("secure", credentials=credentials)
+
+    def yaml(number: int) -> str:
+        bundle = authority.pem + (Authority("successor").pem if number % 2 else b"")
+        return to_yaml(
+            gateway(listener(), tls={"backend": {"clientCertificateRef": {"name": "client"}}}),
+            policy(hostname="secure.internal", caCertificateRefs=[BACKEND_CA]),
+            route(rule(ref("secure", 50051))), service("secure"), config_map("backend-ca", bundle.decode()),
+            clients.issue("the-gateway").secret("client"),
+        )  # fmt: skip
+
+    started = start_gateway(yaml(0), resolve={"default/secure": backend.port})
+    with Load(started.channel, unary=2, streaming=2, connecting=1) as load:
+        load.wait_for(50)
+        for number in range(1, 1 + ROTATIONS):
+            since = len(started.log)
+            started.write("config.yaml", yaml(number))
+            started.wait_for_log("configuration published", since)
+            load.wait_for(50)
+    assert not load.failed, load.details[:5]
+    assert counter(started, "pygw_upstream_connects_total") > ROTATIONS
 
 
 def test_port_turns_to_tls_and_back(serve: Serve, authority: Authority) -> None:
@@ -203,27 +259,6 @@ def test_port_turns_to_tls_and_back(serve: Serve, authority: Authority) -> None:
     started.write("config.yaml", to_yaml(gateway(listener(port=443)), *rest))
     with started.channel() as channel:
         started.eventually(lambda: not refused(unary_unary(channel, WHO)), "served in cleartext")
-
-
-class Held:
-    """The messages of a call that a test holds open."""
-
-    def __init__(self) -> None:
-        self._may_end = threading.Event()
-        self._messages = iter([b"first", b"last"])
-        self._sent = 0
-
-    def __iter__(self) -> Held:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._sent:
-            assert self._may_end.wait(PATIENCE)
-        self._sent += 1
-        return next(self._messages)
-
-    def release(self) -> None:
-        self._may_end.set()
 
 
 def refused(call: grpc.UnaryUnaryMultiCallable[bytes, bytes]) -> bool:
@@ -249,11 +284,13 @@ def test_drain_over_tls(serve: Serve, authority: Authority) -> None:
     """SIGTERM: the connection hears GOAWAY, and the process ends well (checked by the fixture)."""
     started = serve(gateway(https()), authority.issue(HOST).secret("server"))
     with started.channel(credentials=trusting(authority)) as channel:
-        call = stream_stream(channel, f"{ECHO}/Chat")(held := Held(), timeout=PATIENCE)
+        call = stream_stream(channel, f"{ECHO}/Chat")(iter(gate := Gate()), timeout=PATIENCE)
+        gate.send(b"first")
         assert next(call) == b"first"
         started.process.terminate()
         started.wait_for_log("draining")
-        held.release()
+        gate.send(b"last")
+        gate.close()
         assert list(call) == [b"last"]
 
 
