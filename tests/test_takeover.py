@@ -51,8 +51,9 @@ def successor(config: Path, run_dir: Path, port: int, *arguments: str) -> Run:
 class Callers:
     """Connect to a port again and again, from a thread. Any failure is kept."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self.port = port
+        self.host = host
         self.answers = 0
         self.failures: list[str] = []
         self._stop = threading.Event()
@@ -61,7 +62,7 @@ class Callers:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                with Line(self.port) as line:
+                with Line(self.port, self.host) as line:
                     line.say("who")
                     while (answer := line.hear()).startswith("goaway"):
                         pass
@@ -102,6 +103,32 @@ def test_nobody_is_refused(config: Path, run_dir: Path, workers: str) -> None:
             before = callers.answers
             new.eventually(lambda: callers.answers > before + 20, "calls after the takeover")
             assert not callers.failures, callers.failures[:3]
+
+
+@pytest.mark.parametrize("everywhere", [True, False], ids=["all addresses", "one of each family"])
+def test_nobody_is_refused_over_ipv6_either(config: Path, run_dir: Path, everywhere: bool) -> None:
+    """The wildcard addresses, which is the default, and an address of each family."""
+    port = free_port()
+    ours = ("-f", str(config), "--run-dir", str(run_dir), "--port-map", f"80={port}")
+    ours = ours if everywhere else (*ours, "--bind", "::1")
+    with (
+        Run(*ours, everywhere=everywhere).ready() as old,
+        Callers(port) as v4,
+        Callers(port, "::1") as v6,
+        Line(port, "::1") as line,
+    ):
+        pids = {line.who()["pid"]}
+        with Run(*ours, "--takeover", "--workers", "3", everywhere=everywhere) as new:
+            new.ready()
+            line.say("bye")
+            assert old.wait() == 0
+            bound = {entry["address"] for entry in new.lines if entry["message"] == "listening"}
+            assert bound == ({"0.0.0.0", "::"} if everywhere else {"127.0.0.1", "::1"})
+            before = v4.answers, v6.answers
+            new.eventually(lambda: v4.answers > before[0] + 20 and v6.answers > before[1] + 20, "calls after it")
+            with Line(port, "::1") as fresh:
+                assert fresh.who()["pid"] in set(new.children().values()) - pids
+            assert not v4.failures + v6.failures, (v4.failures + v6.failures)[:3]
 
 
 @pytest.mark.slow

@@ -178,6 +178,8 @@ def test_a_connection_that_was_made_in_the_pause_is_used() -> None:
                     while connecting_to(listener.getsockname()[1]) == len(fillers):
                         await asyncio.sleep(0)
                 with stopped(driver):
+                    for filler in fillers:  # which would compete with it for the one place
+                        filler.close()
                     while True:
                         sock, address = await loop.sock_accept(listener)
                         if address not in ours:

@@ -60,8 +60,8 @@ ports: [{port: 50051}]
 class Line:
     """A connection to a FakeRelay."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), PATIENCE)
         self._file = self.socket.makefile("r")
 
     def say(self, command: str) -> None:
@@ -88,14 +88,17 @@ class Line:
 
 
 class Run:
-    """A running launcher."""
+    """A running launcher. It binds 127.0.0.1 and what `arguments` say, or where `everywhere` all addresses."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, stdin: str = "") -> None:
+    def __init__(
+        self, *arguments: str, environment: dict[str, str] | None = None, stdin: str = "", everywhere: bool = False
+    ) -> None:
         self.lines: list[dict[str, Any]] = []
         self.raw: list[str] = []
         self._is_over = False
         self._changed = threading.Condition()
-        defaults = ["--bind", "127.0.0.1", "--admin", "127.0.0.1:0", "--workers", "2"]
+        defaults = [] if everywhere else ["--bind", "127.0.0.1"]
+        defaults += ["--admin", "127.0.0.1:0", "--workers", "2"]
         if "--port-map" not in arguments:
             defaults += ["--port-map", "80=0"]
         defaults += ["--drain-delay", "0", "--drain-timeout", "5", "--log-format", "json"]

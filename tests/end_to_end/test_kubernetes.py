@@ -170,6 +170,30 @@ def test_draining_gives_the_lease_back(api: KubeApiThread, kubernetes: Gateway) 
     assert api.get(*LEASE)["spec"]["holderIdentity"] == ""
 
 
+def test_a_takeover_loses_no_call_and_takes_the_lease(
+    api: KubeApiThread, start_backend: StartBackend, tmp_path: Path
+) -> None:
+    """The successor serves what the API server says, writes statuses from then on, and follows changes."""
+    one, two = start_backend("one"), start_backend("two")
+    run_dir = ("--run-dir", str(tmp_path / "run"))
+    source = ["--kubernetes", "--kubeconfig", str(api.kubeconfig(tmp_path)), "--gateway-address", "192.0.2.1"]
+    with Gateway(tmp_path, *run_dir, source=source) as old:
+        serve(api, old, one, two)
+        old.wait_for_log("this replica writes statuses from now on")
+        before = api.get(*LEASE)["spec"]["holderIdentity"]
+        with Load(old.channel, connecting=1) as load:
+            load.wait_for(20)
+            with Gateway(tmp_path, *run_dir, "--takeover", source=source, port=old.port) as new:
+                assert old.process.wait(20) == 0
+                new.wait_for_log("this replica writes statuses from now on")
+                assert api.get(*LEASE)["spec"]["holderIdentity"] not in ("", before)
+                api.put(route(rule(ref("two"))))
+                new.eventually(lambda: answered_by(new, "two"), "served by two")
+                load.wait_for(20)
+                load.stop()
+        assert not load.failed, load.details[:5]
+
+
 def test_waits_for_an_api_server_that_is_not_there_yet(api: KubeApiThread, tmp_path: Path) -> None:
     api.stop()
     source = ["--kubernetes", "--kubeconfig", str(api.kubeconfig(tmp_path))]
