@@ -73,8 +73,9 @@ cdef Py_ssize_t percent_encode(const uint8_t* text, Py_ssize_t length, uint8_t* 
     cdef uint8_t octet
     for i in range(length):
         octet = text[i]
-        # §Responses: all but %x20-7E, and the percent sign itself, are encoded.
-        if 0x20 <= octet <= 0x7E and octet != 0x25:
+        # §Responses: all but %x20-7E, and the percent sign itself, are encoded; so is a space at either end, where RFC
+        # 9113 §8.2.1 allows none.
+        if 0x20 < octet <= 0x7E and octet != 0x25 or octet == 0x20 and 0 < i < length - 1:
             out[used] = octet
             used += 1
         else:

@@ -101,6 +101,7 @@ def test_messages_decode_to_what_they_were(text):
     encoded = percent_encode_message(text)
     assert unquote_to_bytes(encoded) == text
     assert re.fullmatch(rb"([\x20-\x24\x26-\x7e]|%[0-9A-F]{2})*", encoded)
+    assert encoded == encoded.strip(b" ")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,9 @@ def test_messages_decode_to_what_they_were(text):
         (b"100%", b"100%25"),
         (b"a\r\nb\0", b"a%0D%0Ab%00"),
         ("é".encode(), b"%C3%A9"),
-        (b"\x7f~ ", b"%7F~ "),
+        (b"\x7f~ ", b"%7F~%20"),
+        (b"  two words ", b"%20 two words%20"),
+        (b" ", b"%20"),
         (b"%41", b"%2541"),
     ],
 )
@@ -121,7 +124,7 @@ def test_messages(text, encoded):
 
 def test_every_octet():
     for octet in range(256):
-        plain = 0x20 <= octet <= 0x7E and octet != 0x25
+        plain = 0x20 < octet <= 0x7E and octet != 0x25
         assert percent_encode_message(bytes([octet])) == (bytes([octet]) if plain else b"%%%02X" % octet)
 
 
