@@ -202,6 +202,11 @@ class Settings:
         1.0, "seconds", "A request that is not gRPC is answered (415, 405) when it is whole, after 16 KiB of it, or "
         "after so long: before that what is malformed in it is still found. No metric: it delays an answer and ends "
         "nothing.")
+    refused_wait: float = setting(
+        0.005, "seconds", "A connection on which an endpoint refused a stream (REFUSED_STREAM) gets no more of them "
+        "for so long, and the call waits for that where no other takes it: an endpoint at its stream limit may count "
+        "one that has ended until it has written its last frame, as grpc-core does. 0: sent again at once.",
+        "pygw_upstream_retries_total{reason}")
     retry_buffer: int = setting(
         16384, "octets", "DATA of a call that is kept until its backend begins to answer, so that it can be sent again "
         "where the backend did not take it (REFUSED_STREAM, GOAWAY); a call that has sent more is not sent again. "

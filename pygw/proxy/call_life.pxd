@@ -23,7 +23,8 @@ cdef Call* new_call(Context context) except NULL
 # Lets the Call go when nothing holds it any more; mirrors that still need it to end are ended.
 cdef void release_call(Call* call) noexcept
 
-cdef void enqueue_call(Call* call, EndpointLoad* load) noexcept
+# `first`: before all others, for it has been sent before.
+cdef void enqueue_call(Call* call, EndpointLoad* load, bint first) noexcept
 cdef void unqueue_call(Call* call) noexcept
 
 # Counts and logs the call, once. A mirror is counted elsewhere and not logged.

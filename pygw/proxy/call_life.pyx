@@ -105,16 +105,19 @@ cdef inline void let_go(PyObject** reference) noexcept:
 
 # ===== waiting =====
 
-cdef void enqueue_call(Call* call, EndpointLoad* load) noexcept:
+cdef void enqueue_call(Call* call, EndpointLoad* load, bint first) noexcept:
     call.queued = True
     call.load = load
-    call.queue_next = NULL
-    call.queue_previous = load.queue.last
-    if load.queue.last != NULL:
-        load.queue.last.queue_next = call
+    call.queue_next = load.queue.first if first else NULL
+    call.queue_previous = NULL if first else load.queue.last
+    if call.queue_previous != NULL:
+        call.queue_previous.queue_next = call
     else:
         load.queue.first = call
-    load.queue.last = call
+    if call.queue_next != NULL:
+        call.queue_next.queue_previous = call
+    else:
+        load.queue.last = call
     load.queue.count += 1
     load.pending_gauge[0] += 1
 

@@ -40,10 +40,11 @@ cdef enum TimerKind:
     TIMER_FRAME = 7              # a Peer, too: what has begun to come must be whole
     TIMER_WRITE = 8              # ... what was written must be taken
     TIMER_STALL = 9              # ... DATA must not wait for a window for ever
-    TIMER_CONNECT = 10           # an Endpoint: wants a connection, or waits long for one
-    TIMER_DEADLINE = 11          # a Call: grpc-timeout has passed
-    TIMER_PENDING = 12           # a Call: has waited too long for a connection
-    TIMER_UNSERVED = 13          # a Call: not gRPC, and not whole in time
+    TIMER_HEED = 10              # an Upstream: what an endpoint has refused may be tried again
+    TIMER_CONNECT = 11           # an Endpoint: wants a connection, or waits long for one
+    TIMER_DEADLINE = 12          # a Call: grpc-timeout has passed
+    TIMER_PENDING = 13           # a Call: has waited too long for a connection
+    TIMER_UNSERVED = 14          # a Call: not gRPC, and not whole in time
 
 ctypedef int (*FlushPeer)(object peer) except -1
 
@@ -105,6 +106,7 @@ cdef class Context(TimerWheel):
         double max_connection_age_grace
         double upstream_idle
         double pending_timeout
+        double refused_wait
         double unserved_wait
         double overload_pushback
         Py_ssize_t max_calls

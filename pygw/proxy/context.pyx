@@ -72,6 +72,7 @@ cdef class Context(TimerWheel):
         self.max_connection_age_grace = settings.max_connection_age_grace
         self.upstream_idle = settings.upstream_idle
         self.pending_timeout = settings.pending_timeout
+        self.refused_wait = settings.refused_wait
         self.unserved_wait = settings.unserved_wait
         self.overload.limit_us = <uint64_t>(settings.overload_lag * 1e6) or <uint64_t>NO_LIMIT
         self.overload.admitted = ADMIT_ALL

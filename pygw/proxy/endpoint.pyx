@@ -6,7 +6,7 @@ from libc.stdint cimport uint64_t
 from .call_failure cimport call_failed
 from .call_life cimport enqueue_call, unqueue_call
 from .call_metrics cimport LIMIT_MAX_UPSTREAM_CONNECTIONS, LIMIT_PENDING_CALLS
-from .call_record cimport Call
+from .call_record cimport CALL_RETRIED, Call
 from .call_request cimport join_call
 from .context cimport TIMER_CONNECT, TIMER_PENDING, Context
 from .endpoint_health cimport Health, is_ejected, is_flawless, note_connect_failure
@@ -68,7 +68,7 @@ cdef class Endpoint:
         if self.load.queue.count >= context.pending_calls:
             context.counters.limit_hits[<int>LIMIT_PENDING_CALLS] += 1
             return False
-        enqueue_call(call, &self.load)
+        enqueue_call(call, &self.load, call.flags & CALL_RETRIED)
         call.pending.owner = call
         call.pending.kind = TIMER_PENDING
         context.arm(&call.pending, context.pending_timeout)
@@ -168,7 +168,7 @@ cdef class Endpoint:
             call = self.load.queue.first
             if not (<object>call.backend).move(<size_t>call, True):
                 unqueue_call(call)
-                enqueue_call(call, &self.load)
+                enqueue_call(call, &self.load, False)
         if self.load.queue.count > 0:
             self.start_connect_timer(self.context.connect_patience)
         return 0
@@ -220,14 +220,17 @@ cdef class Endpoint:
         cdef Peer upstream
         cdef Call* call
         cdef uint64_t waited
+        cdef bint is_retried
         while self.load.queue.first != NULL:
             call = self.load.queue.first
             upstream = self.ready_upstream(call.refused_by)
             if upstream is not None:
                 waited = self.waited_us(call)
+                is_retried = call.flags & CALL_RETRIED
                 if not join_call(call, upstream, NULL, 0):
                     return 0
-                note_left(&self.delay, self.context.turn_us, waited)
+                if not is_retried:           # it did not wait for its turn
+                    note_left(&self.delay, self.context.turn_us, waited)
             elif self.dial_if_useful() or call.refused_by == 0:
                 return 0
             else:

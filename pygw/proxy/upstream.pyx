@@ -24,7 +24,7 @@ from .call_metrics cimport LIMIT_MAX_INTERIM_RESPONSES, LIMIT_STREAM_STALL_TIMEO
 from .call_record cimport Call
 from .call_request cimport call_request_drained
 from .call_response cimport call_response, call_response_data, call_response_trailers
-from .context cimport Context
+from .context cimport TIMER_HEED, Context
 from .endpoint cimport Endpoint
 from .endpoint_health cimport note_call_failure
 from .peer cimport Peer
@@ -81,6 +81,7 @@ cdef class Upstream(Peer):
             else:
                 self.failure = str(exception).encode() if exception else b"closed before it sent HTTP/2 SETTINGS"
         self.descriptor = -1
+        self.context.disarm(&self.heed_timer)
         self.unlist()
         Peer.connection_lost(self, exception)
         self.tell_dialer()
@@ -191,6 +192,9 @@ cdef class Upstream(Peer):
         return 0
 
     cdef int on_settings(self) except -1:
+        if self.peer_max_concurrent_streams != self.heeded_limit:
+            # A new one of its own.
+            self.announced_limit = 0
         if self.is_ready:
             self.endpoint.serve_queue()
         return 0
@@ -268,6 +272,35 @@ cdef class Upstream(Peer):
             cause == CLOSED_UNPROCESSED and not self.goaway_received
         )
 
+    # An endpoint at its stream limit (§5.1.2) may count a stream for a moment longer than we do: grpc-core ends one
+    # when its last frame is written, and we may have opened the next one by then. That is refused, and would be again
+    # in the same moment. So for refused_wait no stream more is opened here than there are.
+    cdef int heed_refusal(self) except -1:
+        if self.context.refused_wait > 0 and <uint32_t>self.stream_count < self.peer_max_concurrent_streams:
+            if self.announced_limit == 0:
+                self.announced_limit = self.peer_max_concurrent_streams
+            self.peer_max_concurrent_streams = self.heeded_limit = <uint32_t>self.stream_count
+            self.heed_timer.owner = <void*>self
+            self.heed_timer.kind = TIMER_HEED
+            self.context.arm(&self.heed_timer, self.context.refused_wait)
+        return 0
+
+    cdef int forget_refusal(self) except -1:
+        if self.announced_limit > 0:
+            self.peer_max_concurrent_streams = self.announced_limit
+            self.announced_limit = 0
+        if self.is_ready:
+            self.endpoint.serve_queue()
+        return 0
+
+    def on_timer(self, int kind):
+        """One of this connection's timers has fired."""
+        if kind == TIMER_HEED:
+            self.context.turn_us = self.context.time_us()
+            self.forget_refusal()
+        else:
+            Peer.on_timer(self, kind)
+
     cdef int on_closed(self, Stream* stream, CloseCause cause, uint32_t code) except -1:
         if cause == CLOSED_BY_PEER:
             self.context.counters.upstream_resets_received += 1
@@ -279,6 +312,8 @@ cdef class Upstream(Peer):
             self.count_large_headers()
         elif cause == CLOSED_STALLED:
             self.context.counters.limit_hits[<int>LIMIT_STREAM_STALL_TIMEOUT] += 1
+        elif cause == CLOSED_UNPROCESSED and not self.goaway_received:
+            self.heed_refusal()
         if not stream.flags & STREAM_HEAD_RECEIVED and self.is_failure(cause):
             note_call_failure(self.context, &self.endpoint.load.health)
         if stream.owner != NULL:

@@ -23,6 +23,7 @@ from pygw.demo.services import GREETER, Method, Service, message_class, pool_of
 
 ECHO = "test.Echo"
 SERVED_BY = "served-by"
+SLOW = 0.02
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 # What the services of the GRPCRoute page look like to reflection.
@@ -130,6 +131,7 @@ class _AnyMethod(grpc.GenericRpcHandler):
         echo = _Echo(backend)
         self._echo: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             f"/{ECHO}/Unary": grpc.unary_unary_rpc_method_handler(echo.unary),
+            f"/{ECHO}/Slow": grpc.unary_unary_rpc_method_handler(echo.slow),
             f"/{ECHO}/Download": grpc.unary_stream_rpc_method_handler(echo.download),
             f"/{ECHO}/Upload": grpc.stream_unary_rpc_method_handler(echo.upload),
             f"/{ECHO}/Chat": grpc.stream_stream_rpc_method_handler(echo.chat),
@@ -170,6 +172,11 @@ class _Echo:
 
     def unary(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         self._open("Unary", context)
+        return request
+
+    def slow(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        """As Unary, but it takes SLOW seconds, and nothing makes it faster."""
+        self._backend.arrive(f"/{ECHO}/Slow", context).ended.wait(SLOW)
         return request
 
     def download(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:

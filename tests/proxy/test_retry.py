@@ -92,6 +92,60 @@ def test_a_call_that_is_refused_twice_is_unavailable(turn_down):
     run(test)
 
 
+STREAM_LIMIT = h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS
+FULL = Settings(max_upstream_connections=1, refused_wait=0.1)
+
+
+def test_a_call_that_is_refused_at_the_stream_limit_is_not_refused_twice_in_the_same_moment():
+    """grpc-core counts a stream until its last frame is written, and we have opened the next one by then."""
+
+    async def test():
+        backend = await Backend({STREAM_LIMIT: 2}).start()
+        async with gateway(one_route([backend]), FULL) as served:
+            client = await served.client()
+            calls = [client.request((*REQUEST, ("x-number", str(number))), body=CALL) for number in range(5)]
+            peer = await backend.connected()
+            first = (await peer.open(2))[0]
+            peer.respond(first)
+            third = (await peer.open(3))[-1]
+            refuse(peer, third)
+            refused_at = asyncio.get_running_loop().time()
+            while not retries(served):
+                await asyncio.sleep(0)
+            # One is open, and two were allowed; but for now it is full.
+            assert served.count("pygw_upstream_pending_calls") == 3
+            again = (await peer.open(4))[-1]
+            assert asyncio.get_running_loop().time() - refused_at >= FULL.refused_wait
+            # Those that have waited as long are behind it.
+            for number in (again, third):
+                assert peer.streams[number].sections[0]["x-number"] == "2"
+            for place in (1, 3, 4, 5):
+                peer.respond((await peer.open(place + 1))[place])
+            assert {(await client.over(stream_id)).status for stream_id in calls} == {"0"}
+            assert retries(served) == {"refused": 1}
+
+    run(test)
+
+
+def test_an_endpoint_that_names_another_stream_limit_gets_as_many_at_once():
+    async def test():
+        backend = await Backend({STREAM_LIMIT: 2}).start()
+        async with gateway(one_route([backend]), Settings(max_upstream_connections=1, refused_wait=60.0)) as served:
+            client = await served.client()
+            calls = [client.request(body=CALL) for _ in range(2)]
+            peer = await backend.connected()
+            refuse(peer, (await peer.open(2))[-1])
+            while not retries(served):
+                await asyncio.sleep(0)
+            calls.append(client.request(body=CALL))
+            peer.change({STREAM_LIMIT: 3})
+            for place in (0, 2, 3):
+                peer.respond((await peer.open(4))[place])
+            assert {(await client.over(stream_id)).status for stream_id in calls} == {"0"}
+
+    run(test)
+
+
 def test_another_endpoint_gets_what_one_refuses():
     async def test():
         backends = [await Backend().start(), await Backend().start()]
