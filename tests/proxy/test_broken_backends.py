@@ -150,8 +150,19 @@ def test_what_a_client_is_told(case, breaks):
     run(test)
 
 
-@pytest.mark.parametrize(("begun", "status"), [(b"", "14"), (HEAD + ANSWER, "14"), (HEAD + ANSWER[:-1], None)],
-                         ids=["before the head", "between messages", "inside a message"])
+DEATHS = {
+    "before the head": (b"", "14"),
+    "inside the head": (HEAD[:12], "14"),
+    "after the head": (HEAD, "14"),
+    "inside a message's prefix": (HEAD + data(3, message(b"answer")[:3]), None),
+    "inside a DATA frame": (HEAD + ANSWER[:-1], None),
+    "inside a message": (HEAD + data(3, message(b"answer")[:-1]), None),
+    "between messages": (HEAD + ANSWER, "14"),
+    "inside the trailers": (HEAD + ANSWER + END[:12], "14"),
+}
+
+
+@pytest.mark.parametrize(("begun", "status"), DEATHS.values(), ids=DEATHS)
 def test_a_backend_that_dies(begun, status):
     async def test():
         backend = await Backend().start()

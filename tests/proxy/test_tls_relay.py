@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,13 +16,26 @@ from pygw.model import Certificate, ClientValidation, GatewayConfig, TlsConfig, 
 from pygw.settings import Settings
 from pygw.tls_context import load_certificate
 from tests.doubles.certificates import Authority, Issued
-from tests.doubles.in_process import PATIENCE, REQUEST, Backend, Gateway, Peer, gateway, message, one_route, run
+from tests.doubles.in_process import (
+    PATIENCE,
+    REQUEST,
+    RESPONSE,
+    Backend,
+    Gateway,
+    Peer,
+    gateway,
+    message,
+    one_route,
+    run,
+)
 
 HOST = "grpc.example.com"
 AUTHORITY, OTHER, CLIENTS = Authority("authority"), Authority("other"), Authority("clients")
 SERVER = AUTHORITY.issue(HOST, "*.example.com")
 CERTIFICATE = SERVER.config(HOST, "*.example.com")
 REFUSED_STREAM = 7
+INTERNAL_ERROR = 2
+FUTURE = datetime(2100, 1, 1, tzinfo=UTC), datetime(2100, 1, 2, tzinfo=UTC)
 PAST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC)
 
 
@@ -522,7 +537,12 @@ def test_backends_that_are_who_they_should_be(shown: list[str], tls: TlsUpstream
         (AUTHORITY.issue("*.test"), TlsUpstream("b.test", CA, (("DNS", "test"),)), "h2", "none of the names test"),
         (AUTHORITY.issue("spiffe://a/b"), TlsUpstream("b.test", CA, (("URI", "spiffe://a/c"),)), "h2", "none of"),
         (AUTHORITY.issue("b.test", "x://y"), TlsUpstream("b.test", CA, (("URI", "b.test"),)), "h2", "none of"),
+        (AUTHORITY.issue("backend.test", begins=PAST[0], ends=PAST[1]), TlsUpstream("backend.test", CA), "h2",
+         "has expired"),
+        (AUTHORITY.issue("backend.test", begins=FUTURE[0], ends=FUTURE[1]), TlsUpstream("backend.test", CA), "h2",
+         "not yet valid"),
         (AUTHORITY.issue("backend.test"), TlsUpstream("backend.test", CA), None, "ALPN"),
+        (AUTHORITY.issue("backend.test"), TlsUpstream("backend.test", CA), "http/1.1", "ALPN"),
         (AUTHORITY.issue("backend.test"), TlsUpstream("backend.test", ""), "h2", "certificate verify failed"),
     ],
 )
@@ -537,6 +557,65 @@ def test_backends_that_are_not(issued: Issued, tls: TlsUpstream, alpn: str | Non
             assert reason in stream.text.lower().replace("alpn", "ALPN")
             assert served.count("pygw_upstream_tls_errors_total") == 1
             assert not any(peer.streams for peer in backend.peers)
+
+    run(test)
+
+
+def test_a_backend_of_an_old_version_of_tls_gets_no_call() -> None:
+    async def test() -> None:
+        context = backend_context(AUTHORITY.issue("backend.test"))
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+        backend = await Backend(tls=context).start()
+        async with gateway(with_policy(one_route([backend]), TlsUpstream("backend.test", CA))) as served:
+            stream = await (client := await served.client()).over(client.request(body=message(b"hello")))
+            assert (stream.status, stream.reset) == ("14", None)
+
+    run(test)
+
+
+def test_a_backend_that_demands_a_certificate_that_we_do_not_have() -> None:
+    """TLS 1.3 tells it when the handshake is done for us (RFC 8446 §4.4.2.4), so that a call may be under way."""
+
+    async def test() -> None:
+        backend = await Backend(tls=backend_context(AUTHORITY.issue("backend.test"), clients=CLIENTS)).start()
+        async with gateway(with_policy(one_route([backend]), TlsUpstream("backend.test", CA))) as served:
+            stream = await (client := await served.client()).over(client.request(body=message(b"hello")))
+            assert (stream.status, stream.reset) == ("14", None)
+            assert not any(peer.streams for peer in backend.peers)
+
+    run(test)
+
+
+BROKEN_RECORD = b"\x17\x03\x03\x00\x20" + bytes(32)  # application data (RFC 8446 §5.2) that cannot be decrypted
+
+
+@pytest.mark.parametrize("is_inside", [False, True], ids=["before the response", "inside a message"])
+@pytest.mark.parametrize("is_cut", [False, True], ids=["a broken record", "cut without close_notify"])
+def test_a_tls_connection_to_a_backend_that_breaks(is_inside: bool, is_cut: bool) -> None:
+    """Its calls are told, and the next one gets a new connection."""
+
+    async def test() -> None:
+        backend = await Backend(tls=backend_context(AUTHORITY.issue("backend.test"))).start()
+        async with gateway(with_policy(one_route([backend]), TlsUpstream("backend.test", CA))) as served:
+            client = await served.client()
+            sent = client.request(request(), body=message(b"hello"))
+            peer = await backend.connected()
+            await peer.over(1)
+            if is_inside:
+                peer.headers(1, RESPONSE)
+                peer.data(1, message(b"answer")[:-1])
+                await client.until(lambda: sent in client.streams and client.streams[sent].data)
+            sock = peer.writer.transport.get_extra_info("socket")
+            if is_cut:
+                peer.writer.transport.abort()
+            else:
+                os.write(sock.fileno(), BROKEN_RECORD)
+            stream = await client.over(sent)
+            assert (stream.status, stream.reset) == ((None, INTERNAL_ERROR) if is_inside else ("14", None))
+            assert await call(client, backend, connection=2) == "0"
 
     run(test)
 
