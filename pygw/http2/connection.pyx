@@ -1,6 +1,6 @@
 # connection.pyx: what frames that come do to a connection and its streams. See connection.pxd.
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from .buffer cimport buffer_append
 from .connection_state cimport enter, leave
@@ -48,9 +48,9 @@ from .frame_reader cimport (
     read_event,
 )
 from .frame_writer cimport append_ping, append_rst_stream, append_settings_ack
-from .hpack_decoder cimport DECODE_ABUSE, DECODED_TOO_LARGE
+from .hpack_decoder cimport DECODE_ABUSE, DECODED_TOO_LARGE, HpackDecoder
 from .limits cimport refund_data, refund_stream, spend, spend_control
-from .message cimport check_request, check_response, check_trailers
+from .message cimport begin_request, check_response, check_run_request, check_trailers
 from .stream cimport (
     STREAM_END_RECEIVED,
     STREAM_END_SENT,
@@ -354,6 +354,7 @@ cdef class Connection(ConnectionSender):
         return self.close_stream(stream, CLOSED_TOO_LARGE, CANCEL)
 
     cdef int take_new_request(self, uint32_t stream_id, bint end_stream, bint too_large) except -1:
+        cdef HpackDecoder decoder = self.decoder
         cdef RequestHead head
         cdef Stream* stream
         cdef const char* reason = NULL
@@ -373,14 +374,15 @@ cdef class Connection(ConnectionSender):
         if self.reader.self_dependent:
             reason = "stream that depends on itself (RFC 7540 5.3.1)"
         elif too_large:
-            memset(&head, 0, sizeof(RequestHead))
-            head.content_length = -1
+            begin_request(&head)
             # Refused by its owner, but costly to decode all the same.
             self.charge_provoked()
             if self.failed:
                 return 0
         else:
-            reason = check_request(self.decoder.fields, self.decoder.field_count, &head)
+            reason = check_run_request(
+                &self.last_run, decoder.run_number, decoder.run_fields, decoder.fields, decoder.field_count, &head
+            )
             if reason == NULL and end_stream and head.content_length > 0:
                 reason = "content-length differs from DATA (RFC 9113 8.1.1)"
         if reason != NULL:
@@ -390,9 +392,7 @@ cdef class Connection(ConnectionSender):
         stream.content_left = head.content_length
         stream.flags = STREAM_HEAD_RECEIVED | (STREAM_END_RECEIVED if end_stream else 0)
         refund_stream(&self.budgets, &self.options.values)
-        return self.on_request(
-            stream, &head, self.decoder.fields, 0 if too_large else self.decoder.field_count, end_stream, too_large
-        )
+        return self.on_request(stream, &head, decoder.fields, decoder.field_count, end_stream, too_large)
 
     cdef int take_response(self, Stream* stream, bint end_stream) except -1:
         cdef ResponseHead head

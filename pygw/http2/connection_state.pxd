@@ -16,6 +16,7 @@ from .frame_reader cimport FrameReader
 from .hpack_decoder cimport HpackDecoder
 from .hpack_encoder cimport HpackEncoder
 from .limits cimport Budgets
+from .message cimport RunHead
 from .stream cimport Stream, StreamPool
 from .stream_table cimport ResetStreams, StreamTable
 
@@ -66,6 +67,7 @@ cdef class ConnectionState(ConnectionHooks):
         readonly int64_t blocked_output
 
         # ===== private =====
+        RunHead last_run
         FrameReader reader
         StreamTable table
         ResetStreams resets

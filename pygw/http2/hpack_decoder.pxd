@@ -10,6 +10,9 @@ cdef enum DecodeResult:
     DECODE_ERROR = -1            # COMPRESSION_ERROR: the connection is lost (RFC 9113 §4.3)
     DECODE_ABUSE = -2            # so far over the limit that decoding on only feeds an attack
 
+cdef enum:
+    RUN_OCTETS = 64
+
 cdef class HpackDecoder:
     cdef:
         DecoderTable table
@@ -19,6 +22,12 @@ cdef class HpackDecoder:
         uint32_t max_list_size   # what SETTINGS_MAX_HEADER_LIST_SIZE promises
         uint32_t max_fields
         const char* error        # static text, why decode() refused; NULL otherwise
+        # The run: the fields that came by index at the start of the block. Most blocks of a connection begin with the
+        # same octets, and mean the same while the table is the same: they are not decoded again. Two blocks whose runs
+        # have the same number (no other decoder's has it) begin with the same fields, at the same place in `fields`;
+        # 0: none.
+        uint64_t run_number
+        Py_ssize_t run_fields    # so many Fields
 
         # ===== private =====
         uint64_t total           # list_size so far, not cut to 32 bits
@@ -30,6 +39,12 @@ cdef class HpackDecoder:
         uint32_t allowed_table_size
         uint32_t update_bound    # what the next block's first size update may say at most (RFC 7541 §4.2)
         bint update_required
+        uint32_t run_length      # octets of `run`; 0: none
+        uint32_t run_total       # what its fields add to list_size
+        uint32_t run_insertions  # of the table, when it was decoded
+        uint32_t run_count
+        uint32_t run_misses      # blocks since one began with the run
+        uint8_t[RUN_OCTETS] run
 
     # Decodes one whole header block. Returns a DecodeResult; raises only MemoryError (-3). The block itself is
     # not borrowed from.

@@ -6,13 +6,14 @@
 # * Over the limit nothing is kept, but the dynamic table is kept in step, so that the other streams of the
 #   connection live on; at ABUSE_FACTOR times the limit that courtesy ends.
 # * Names and values are classified once: literals when read, entries when added, never when used.
+# * What repeats octet for octet at the start of a block, under the same table, is not even looked up again (the run).
 #
 # (The check takes differences of pointers for sums of integers, and hashes that wrap for mistakes.)
 # cython: overflowcheck=False
 
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from ..field cimport FIELD_ADDED, FIELD_BAD_NAME, FIELD_NEVER_INDEXED, Field
 from .hpack_integer cimport read_integer
@@ -35,6 +36,12 @@ cdef enum:
     FIRST_FIELDS = 16            # a gRPC request has fewer
     KEPT_FIELDS = 32             # Fields, and octets of scratch, that release() leaves
     KEPT_SCRATCH = 512
+    # Of blocks that do not repeat (each adds to the table, say), one in RUN_PAUSE is kept to see if the next one does.
+    RUN_PATIENCE = 4
+    RUN_PAUSE = 32               # a power of two
+
+# Numbers runs, so that no two are taken for each other.
+cdef uint64_t runs_made = 0
 
 cdef const char* BAD_INTEGER = "integer cut short or too large (RFC 7541 5.1)"
 cdef const char* BAD_INDEX = "index 0 or beyond both tables (RFC 7541 2.3.3)"
@@ -64,6 +71,8 @@ cdef class HpackDecoder:
         self.seen = 0
         self.error = NULL
         result = read_size_updates(self, &block, end)
+        if result == DECODED:
+            result = read_run(self, &block, end)
         while block < end and result == DECODED:
             if block[0] & 0x80:                              # §6.1: indexed field
                 result = read_indexed(self, &block, end)
@@ -97,9 +106,7 @@ cdef class HpackDecoder:
         if self.capacity == 0 and self.scratch_capacity == 0:
             return
         self.release()
-        free(self.fields)
-        self.fields = NULL
-        self.capacity = 0
+        free_decoded(self)
         free(self.scratch)
         self.scratch = NULL
         self.scratch_capacity = 0
@@ -113,9 +120,14 @@ cdef class HpackDecoder:
             self.scratch = NULL
             self.scratch_capacity = 0
         if self.capacity > KEPT_FIELDS:
-            free(self.fields)
-            self.fields = NULL
-            self.capacity = 0
+            free_decoded(self)
+
+
+cdef void free_decoded(HpackDecoder self) noexcept:
+    free(self.fields)
+    self.fields = NULL
+    self.capacity = 0
+    forget_run(self)
 
 
 cdef inline int refuse(HpackDecoder self, const char* reason) noexcept:
@@ -138,6 +150,52 @@ cdef int read_size_updates(HpackDecoder self, const uint8_t** at, const uint8_t*
         resize_decoder_table(&self.table, size)
     if self.update_required:
         return refuse(self, "no table size update after SETTINGS reduced the table (RFC 7541 4.2)")
+    return DECODED
+
+
+cdef inline void forget_run(HpackDecoder self) noexcept:
+    self.run_number = 0
+    self.run_length = 0
+    self.run_fields = 0
+
+
+# The run of a block: taken over from the last block where it is the same, else decoded and kept.
+cdef int read_run(HpackDecoder self, const uint8_t** at, const uint8_t* end) except -3:
+    global runs_made
+    cdef const uint8_t* start = at[0]
+    cdef uint32_t length = self.run_length
+    cdef int result
+    if (
+        length > 0 and end - start >= length
+        # (Nothing of it went: entries leave the table in the order in which they came.)
+        and self.run_insertions == self.table.insertions and self.run_count == self.table.count
+        and memcmp(start, self.run, length) == 0
+        and (end - start == length or not start[length] & 0x80)
+    ):
+        self.total = self.run_total
+        self.seen = self.run_fields
+        self.run_misses = 0
+        at[0] = start + length
+        return DECODED
+    forget_run(self)
+    self.run_misses += 1
+    if start == end or not start[0] & 0x80 or (
+        self.run_misses > RUN_PATIENCE and self.run_misses & (RUN_PAUSE - 1)
+    ):
+        return DECODED
+    result = read_indexed(self, at, end)
+    if result != DECODED or at[0] - start > RUN_OCTETS:
+        return result
+    if self.total > self.max_list_size or self.seen > self.max_fields:
+        return DECODED
+    runs_made += 1
+    self.run_number = runs_made
+    self.run_fields = self.seen
+    self.run_length = <uint32_t>(at[0] - start)
+    self.run_total = <uint32_t>self.total
+    self.run_insertions = self.table.insertions
+    self.run_count = self.table.count
+    memcpy(self.run, start, self.run_length)
     return DECODED
 
 
@@ -288,6 +346,8 @@ cdef int grow_fields(HpackDecoder self) except -3:
     cdef Field* fields = <Field*>realloc(self.fields, capacity * sizeof(Field))
     if fields == NULL:
         raise MemoryError()
+    # The run's Fields may have moved.
+    forget_run(self)
     self.fields = fields
     self.capacity = capacity
     return DECODED

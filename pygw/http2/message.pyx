@@ -4,7 +4,7 @@
 # values were judged while they were decoded (FIELD_BAD_NAME, FIELD_BAD_VALUE): only the grammars of the
 # pseudo-header fields are looked at here, and of those not what the static table vouches for.
 
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memset
 
@@ -161,20 +161,58 @@ cdef inline const char* check_field(const Field* field) noexcept:
 
 
 cdef const char* check_request(Field* fields, Py_ssize_t count, RequestHead* head) noexcept:
+    cdef const char* reason
+    begin_request(head)
+    reason = add_fields(fields, count, head)
+    return reason if reason != NULL else end_request(head)
+
+
+cdef const char* check_run_request(
+    RunHead* last, uint64_t run_number, Py_ssize_t run_fields, Field* fields, Py_ssize_t count, RequestHead* head
+) noexcept:
+    cdef const char* reason
+    if run_number == 0:
+        return check_request(fields, count, head)
+    if run_number != last.number:
+        last.number = 0
+        begin_request(&last.head)
+        reason = add_fields(fields, run_fields, &last.head)
+        if reason != NULL:
+            return reason
+        last.is_request = end_request(&last.head) == NULL
+        last.number = run_number
+    head[0] = last.head
+    reason = add_fields(fields + run_fields, count - run_fields, head)
+    if reason != NULL:
+        return reason
+    # Of what end_request() looks at, only these two can still come behind a whole request.
+    if last.is_request and head.authority == last.head.authority and head.host == last.head.host:
+        return NULL
+    return end_request(head)
+
+
+cdef void begin_request(RequestHead* head) noexcept:
+    memset(head, 0, sizeof(RequestHead))
+    head.content_length = -1
+
+
+cdef const char* end_request(RequestHead* head) noexcept:
+    cdef const char* reason = check_request_line(head)
+    return reason if reason != NULL else check_target(head)
+
+
+cdef const char* add_fields(Field* fields, Py_ssize_t count, RequestHead* head) noexcept:
     cdef Py_ssize_t i
     cdef Field* field
     cdef Field** place
     cdef const char* reason
-    cdef bint regular_seen = False
-    memset(head, 0, sizeof(RequestHead))
-    head.content_length = -1
     for i in range(count):
         field = fields + i
         reason = check_field(field)
         if reason != NULL:
             return reason
         if TOKEN_AUTHORITY <= field.token <= TOKEN_UNKNOWN_PSEUDO:
-            if regular_seen:
+            if head.regular_seen:
                 return "pseudo-header field after a regular field (RFC 9113 8.3)"
             if field.token == TOKEN_METHOD:
                 place = &head.method
@@ -191,7 +229,7 @@ cdef const char* check_request(Field* fields, Py_ssize_t count, RequestHead* hea
                 return "repeated pseudo-header field (RFC 9113 8.3)"
             place[0] = field
             continue
-        regular_seen = True
+        head.regular_seen = True
         if field.token == TOKEN_TE:
             if not equals_lower(field.value, field.value_length, "trailers", 8):
                 return "te with another value than trailers (RFC 9113 8.2.2)"
@@ -218,8 +256,7 @@ cdef const char* check_request(Field* fields, Py_ssize_t count, RequestHead* hea
         elif field.token == TOKEN_USER_AGENT:
             if head.user_agent == NULL:
                 head.user_agent = field
-    reason = check_request_line(head)
-    return reason if reason != NULL else check_target(head)
+    return NULL
 
 
 # :method, :scheme and :path, each required (§8.3.1). The static table's values are well-formed: GET, POST; http, https.

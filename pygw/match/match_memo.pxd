@@ -1,4 +1,4 @@
-# match_memo.pxd: what match() found for gRPC calls of late, so that the same call is not looked up again. Leaf code.
+# match_memo.pxd: what match() found for gRPC calls of late, so that they are not looked up again. Leaf functions.
 #
 # Clients ask the same few questions over and over. A decision is kept where no header was looked at: then it depends
 # on the site, :authority and :path alone, and these are compared octet for octet. Calls that share a slot displace

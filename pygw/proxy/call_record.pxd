@@ -31,10 +31,19 @@ cdef struct HeldBody:            # DATA of a request; zeroed it is empty. See he
     uint32_t capacity            # of `octets`
     uint8_t[HELD_INLINE] few
 
+cdef struct Origin:              # what a section for a backend was made of, as far as that has a number or a place
+    # HpackDecoder.run_number of a request that had no other fields, but for grpc-timeout; 0: it had. No other
+    # connection has it, so it tells the client too, and within a generation the rule.
+    uint64_t run
+    uint64_t generation          # Gate.generation
+    const BackendRefRecord* ref
+
 cdef struct LastSection:         # the section sent to an Endpoint last: calls with the same one share its copy
     FieldBlock* fields
+    Origin origin                # of a call that had it
     uint64_t encoder             # HpackEncoder.id that wrote it
     uint64_t insertions          # in that encoder's table, before and after
+    uint64_t evictions           # ... likewise
     uint32_t length
     uint8_t[LAST_BLOCK_OCTETS] block
 

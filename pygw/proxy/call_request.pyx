@@ -6,7 +6,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from ..field cimport TOKEN_GRPC_TIMEOUT, Field
-from ..http2.constants cimport FRAME_HEAD_LENGTH
+from ..http2.buffer cimport buffer_append
 from ..http2.stream cimport Stream
 from .call_life cimport down_peer, end_mirror, unqueue_call, up_peer
 from .call_record cimport (
@@ -17,6 +17,8 @@ from .call_record cimport (
     CALL_REQUEST_ENDED,
     CALL_RETRIED,
     Call,
+    LastSection,
+    Origin,
 )
 from .context cimport Context
 from .grpc_wire cimport TIMEOUT_LENGTH, format_timeout, track
@@ -50,18 +52,55 @@ cdef inline bint may_be_retried(Context context, Call* call) noexcept:
     return not call.flags & (CALL_MIRROR | CALL_RETRIED) and not is_over_budget(context, call, 0)
 
 
-cdef bint join_call(Call* call, Peer upstream, const Field* fields, Py_ssize_t count) except -1:
-    cdef Context context = <Context>call.context
-    cdef Stream* stream = upstream.open_stream(call)
+cdef bint join_call(Call* call, Peer upstream) except -1:
+    cdef Py_ssize_t i
+    if not begin_join(call, upstream):
+        return False
+    for i in range(call.head.count):
+        upstream.encoder.encode_field(&upstream.out, &call.head.fields[i])
+    return end_join(call, upstream, may_be_retried(<Context>call.context, call))
+
+
+cdef bint join_new_call(
+    Call* call, Peer upstream, const Field* fields, Py_ssize_t count, const Origin* origin
+) except -1:
     cdef bint retriable
     cdef Py_ssize_t i, start
     cdef uint64_t insertions
+    if not begin_join(call, upstream):
+        return False
+    start = upstream.out.length
+    insertions = upstream.encoder.table.insertions
+    for i in range(count):
+        upstream.encoder.encode_field(&upstream.out, &fields[i])
+    retriable = may_be_retried(<Context>call.context, call)
+    if retriable and not upstream.failed:
+        hold_encoded(
+            call, fields, count, upstream.encoder, insertions, upstream.out.data + start,
+            upstream.out.length - start, origin,
+        )
+    return end_join(call, upstream, retriable)
+
+
+cdef bint join_repeated_call(Call* call, Peer upstream) except -1:
+    cdef LastSection* last = &call.load.last
+    cdef bint retriable
+    if not begin_join(call, upstream):
+        return False
+    buffer_append(&upstream.out, last.block, last.length)
+    retriable = may_be_retried(<Context>call.context, call)
+    if retriable:
+        last.fields.references += 1
+        call.head = last.fields
+    return end_join(call, upstream, retriable)
+
+
+cdef bint begin_join(Call* call, Peer upstream) except -1:
+    cdef Context context = <Context>call.context
+    cdef Stream* stream = upstream.open_stream(call)
     if stream == NULL:
         return False
     stream.no_content = call.flags & CALL_HEAD
-    if fields == NULL:
-        fields = call.head.fields
-        count = call.head.count
     unqueue_call(call)
     context.disarm(&call.pending)
     call.upstream = <PyObject*>upstream
@@ -71,21 +110,15 @@ cdef bint join_call(Call* call, Peer upstream, const Field* fields, Py_ssize_t c
     call.attempts += 1
     call.sent_us = context.turn_us
     context.counters.upstream_streams += 1
-    retriable = may_be_retried(context, call)
     upstream.begin_headers(stream)
-    start = upstream.block_start + FRAME_HEAD_LENGTH
-    insertions = upstream.encoder.table.insertions
-    for i in range(count):
-        upstream.encoder.encode_field(&upstream.out, &fields[i])
-    if retriable and call.head == NULL and not upstream.failed:
-        hold_encoded(
-            call, fields, count, upstream.encoder, insertions, upstream.out.data + start,
-            upstream.out.length - start,
-        )
+    return True
+
+
+cdef bint end_join(Call* call, Peer upstream, bint retriable) except -1:
     if call.deadline_us != 0 and call.flags & CALL_GRPC:
-        encode_timeout(context, call, upstream)
+        encode_timeout(<Context>call.context, call, upstream)
     upstream.end_headers(
-        stream, call.flags & CALL_REQUEST_ENDED and call.body.length == 0 and call.trailers == NULL
+        call.up, call.flags & CALL_REQUEST_ENDED and call.body.length == 0 and call.trailers == NULL
     )
     if call.body.length > 0 or call.trailers != NULL:
         send_held(call, upstream)

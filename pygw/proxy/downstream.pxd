@@ -7,7 +7,7 @@ from ..http2.stream cimport Stream
 from ..field cimport Field
 from .backend cimport Backend
 from .call_metrics cimport CallSeries
-from .call_record cimport Call
+from .call_record cimport Call, Origin
 from .client_peer cimport ClientPeer
 from .endpoint cimport Endpoint
 from .snapshot cimport Snapshot
@@ -45,6 +45,8 @@ cdef class Downstream(ClientPeer):
     cdef int keep_for_log(self, Call* call, RequestHead* head) except -1
     cdef int start_call(self, Stream* stream, Snapshot snapshot, Found* found, RequestHead* head,
                         Field* fields, Py_ssize_t count, bint end_stream) except -1
-    cdef int send_call(self, Call* call, Backend backend, Endpoint endpoint, Py_ssize_t count) except -1
+    cdef void note_origin(self, Origin* origin, const Call* call, const Field* fields, Py_ssize_t count) noexcept
+    cdef int send_call(self, Call* call, Backend backend, Endpoint endpoint, const Field* fields, Py_ssize_t count,
+                       const Origin* origin) except -1
     cdef int start_mirrors(self, Call* primary, Snapshot snapshot, ListRef list, Field* fields, Py_ssize_t count,
                            int64_t timeout) except -1

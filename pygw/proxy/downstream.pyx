@@ -6,9 +6,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memset, strlen
 
 from .._fastmatch cimport BackendRefRecord, Found, MirrorRecord, ListRef, Request, RouteTable, RuleRecord
-from ..field cimport TOKEN_AUTHORITY, TOKEN_X_FORWARDED_FOR, Field
+from ..field cimport TOKEN_AUTHORITY, TOKEN_GRPC_TIMEOUT, TOKEN_X_FORWARDED_FOR, Field
 from ..http2.connection cimport CLOSED_BY_ERROR, CLOSED_BY_PEER, CLOSED_STALLED, CloseCause, Connection
 from ..http2.constants cimport ENHANCE_YOUR_CALM, REFUSED_STREAM
+from ..http2.hpack_decoder cimport HpackDecoder
 from ..http2.message cimport RequestHead
 from ..http2.stream cimport Stream, copy_fields
 from .access_log cimport ENDED_BY_GATEWAY
@@ -34,8 +35,9 @@ from .call_record cimport (
     CALL_REQUEST_ENDED,
     CALL_UNSERVED,
     Call,
+    Origin,
 )
-from .call_request cimport call_request_data, call_request_trailers, join_call
+from .call_request cimport call_request_data, call_request_trailers, join_new_call, join_repeated_call
 from .call_response cimport call_response_drained
 from .client_address cimport FORWARDED_FOR_MAX, TrustedProxies
 from .client_peer cimport Admission, ADMITTED, MISDIRECTED, ClientPeer
@@ -43,7 +45,7 @@ from .context cimport TIMER_AGE, TIMER_DEADLINE, TIMER_GRACE, TIMER_UNSERVED, Co
 from .endpoint cimport Endpoint
 from .gate cimport Gate
 from .grpc_wire cimport parse_timeout
-from .held_request cimport hold_section
+from .held_request cimport hold_section, repeats_last
 from .overload cimport ADMIT_ALL, is_alert, refuses
 from .peer cimport Peer
 from .redirect cimport answer_redirect, location_of
@@ -415,6 +417,7 @@ cdef class Downstream(ClientPeer):
         cdef Endpoint endpoint
         cdef int64_t timeout = 0
         cdef Call* call
+        cdef Origin origin
         cdef int pick
         if rule.failure_status >= 0:
             return self.answer_octets(
@@ -454,22 +457,37 @@ cdef class Downstream(ClientPeer):
         if rule.mirrors.count > 0 or ref.mirrors.count > 0:
             self.start_mirrors(call, snapshot, rule.mirrors, fields, count, timeout)
             self.start_mirrors(call, snapshot, ref.mirrors, fields, count, timeout)
-        count = build_request(
-            context, table, rule, ref, fields, count, <TrustedProxies>self.gate.trusted, &self.client, head.is_grpc
-        )
-        return self.send_call(call, backend, endpoint, count)
+        self.note_origin(&origin, call, fields, count)
+        return self.send_call(call, backend, endpoint, fields, count, &origin)
 
-    # Sends the section in context.scratch to the endpoint, or lets the call wait there.
-    cdef int send_call(self, Call* call, Backend backend, Endpoint endpoint, Py_ssize_t count) except -1:
+    cdef void note_origin(self, Origin* origin, const Call* call, const Field* fields, Py_ssize_t count) noexcept:
+        cdef HpackDecoder decoder = self.decoder
+        cdef Py_ssize_t more = count - decoder.run_fields
+        origin.run = 0
+        origin.generation = self.gate.generation
+        origin.ref = call.ref
+        if call.flags & CALL_GRPC and (more == 0 or (more == 1 and fields[count - 1].token == TOKEN_GRPC_TIMEOUT)):
+            origin.run = decoder.run_number
+
+    # Sends what came, edited, to the endpoint, or lets the call wait there.
+    cdef int send_call(self, Call* call, Backend backend, Endpoint endpoint, const Field* fields, Py_ssize_t count,
+                       const Origin* origin) except -1:
         cdef Peer upstream = endpoint.ready_upstream(0)
+        # Those that wait already go first.
+        cdef bint is_free = upstream is not None and endpoint.load.queue.count == 0
         call.backend = <PyObject*>backend
         Py_INCREF(endpoint)
         call.endpoint = <PyObject*>endpoint
         call.load = &endpoint.load
-        # Those that wait already go first.
-        if upstream is not None and endpoint.load.queue.count == 0:
-            if join_call(call, upstream, self.context.scratch, count):
+        if is_free and repeats_last(&endpoint.load.last, origin, upstream.encoder):
+            if join_repeated_call(call, upstream):
                 return 0
+        count = build_request(
+            self.context, <RouteTable>call.table, call.rule, call.ref, fields, count,
+            <TrustedProxies>self.gate.trusted, &self.client, call.flags & CALL_GRPC,
+        )
+        if is_free and join_new_call(call, upstream, self.context.scratch, count, origin):
+            return 0
         if endpoint.is_late():
             return self.shed_late(call)
         hold_section(call, self.context.scratch, count)
@@ -485,8 +503,9 @@ cdef class Downstream(ClientPeer):
         cdef Backend backend
         cdef Endpoint endpoint
         cdef Call* mirror
-        cdef Py_ssize_t built
+        cdef Origin unknown
         cdef uint32_t i
+        unknown.run = 0
         for i in range(list.count):
             if not snapshot.mirror_due(list.first + i, mirrors[i].numerator, mirrors[i].denominator):
                 continue
@@ -514,11 +533,7 @@ cdef class Downstream(ClientPeer):
                 mirror.primary = primary
                 mirror.mirror_next = primary.mirrors
                 primary.mirrors = mirror
-            built = build_request(
-                context, snapshot.table, primary.rule, primary.ref, fields, count,
-                <TrustedProxies>self.gate.trusted, &self.client, primary.flags & CALL_GRPC,
-            )
-            self.send_call(mirror, backend, endpoint, built)
+            self.send_call(mirror, backend, endpoint, fields, count, &unknown)
         return 0
 
     # ===== hooks of a stream =====

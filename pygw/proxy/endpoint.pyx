@@ -91,7 +91,7 @@ cdef class Endpoint:
 
     cdef bint take(self, Call* call) except -1:
         cdef Peer upstream = self.ready_upstream(call.refused_by)
-        if upstream is not None and self.load.queue.count == 0 and join_call(call, upstream, NULL, 0):
+        if upstream is not None and self.load.queue.count == 0 and join_call(call, upstream):
             return True
         if not self.wait(call):
             return False
@@ -227,7 +227,7 @@ cdef class Endpoint:
             if upstream is not None:
                 waited = self.waited_us(call)
                 is_retried = call.flags & CALL_RETRIED
-                if not join_call(call, upstream, NULL, 0):
+                if not join_call(call, upstream):
                     return 0
                 if not is_retried:           # it did not wait for its turn
                     note_left(&self.delay, self.context.turn_us, waited)

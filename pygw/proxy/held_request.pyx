@@ -7,7 +7,7 @@ from libc.string cimport memcmp, memcpy
 from ..field cimport Field
 from ..http2.hpack_encoder cimport HpackEncoder
 from ..http2.stream cimport FieldBlock, copy_fields, free_fields
-from .call_record cimport HELD_INLINE, LAST_BLOCK_OCTETS, Call, EndpointLoad, HeldBody, LastSection
+from .call_record cimport HELD_INLINE, LAST_BLOCK_OCTETS, Call, EndpointLoad, HeldBody, LastSection, Origin
 from .context cimport Context
 
 cdef enum:
@@ -36,7 +36,7 @@ cdef int hold_section(Call* call, const Field* fields, Py_ssize_t count) except 
 
 cdef int hold_encoded(
     Call* call, const Field* fields, Py_ssize_t count, HpackEncoder encoder, uint64_t insertions,
-    const uint8_t* block, Py_ssize_t length,
+    const uint8_t* block, Py_ssize_t length, const Origin* origin,
 ) except -1:
     cdef LastSection* last = &call.load.last
     if (
@@ -44,6 +44,8 @@ cdef int hold_encoded(
         and length == <Py_ssize_t>last.length and memcmp(block, last.block, <size_t>length) == 0
     ):
         last.fields.references += 1
+        last.evictions = encoder.table.evictions
+        last.origin = origin[0]
         call.head = last.fields
         return 0
     hold_section(call, fields, count)
@@ -52,8 +54,10 @@ cdef int hold_encoded(
         forget_last_section(<Context>call.context, call.load)
         call.head.references += 1
         last.fields = call.head
+        last.origin = origin[0]
         last.encoder = encoder.id
         last.insertions = insertions
+        last.evictions = encoder.table.evictions
         last.length = <uint32_t>length
         memcpy(last.block, block, <size_t>length)
     return 0
@@ -63,6 +67,7 @@ cdef void forget_last_section(Context context, EndpointLoad* load) noexcept:
     drop_section(context, load.last.fields)
     load.last.fields = NULL
     load.last.encoder = 0        # no encoder's id
+    load.last.origin.run = 0
 
 
 cdef int hold_data(Call* call, const uint8_t* data, Py_ssize_t length) except -1:

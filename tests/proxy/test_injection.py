@@ -141,6 +141,7 @@ def test_the_client_in_the_log_is_the_one_that_the_backend_hears_of(values, show
 
 @settings(deadline=None, max_examples=25)
 @given(st.text(st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs"]), min_size=1, max_size=60))
+@example(" at both ends ")
 @example("line\r\ngrpc-status: 0\r\n\r\n")
 @example("100 % \x00\x7f\x1b[31m\\\"é\u2028")
 def test_a_message_of_ours_is_one_field(text):
