@@ -11,6 +11,8 @@ import select
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +85,32 @@ def replace(path: Path, text: str) -> None:
     scratch = path.with_suffix(".new")
     scratch.write_text(text)
     scratch.rename(path)
+
+
+class Watch:
+    """Probes, as kubelet does, from a thread; a context manager. `answers` has each path with each status it got."""
+
+    def __init__(self, run: Run) -> None:
+        self.answers: set[tuple[str, int]] = set()
+        self._run_to_watch = run
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.05):
+            for path in ("/healthz", "/readyz"):
+                try:
+                    self.answers.add((path, self._run_to_watch.get(path)[0]))
+                except OSError:
+                    self.answers.add((path, 0))
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(PATIENCE)
 
 
 def has_ended(pidfd: int) -> bool:
@@ -276,6 +304,32 @@ def test_what_hangs_is_replaced(config: Path, name: str) -> None:
         run.log("process hangs; it is killed", since=mark, child=child)
         run.log("process started", since=mark, child=child)
         assert run.get("/readyz")[0] == 200
+
+
+@pytest.mark.slow
+def test_a_control_process_with_a_stuck_thread_is_replaced(config: Path, tmp_path: Path) -> None:
+    """It answers pings and pages, but a change never comes through. Workers and probes do not notice."""
+    hang = tmp_path / "hang"
+    environment = {"TEST_CONTROL": "tests.doubles.stuck_control", "TEST_HANG": str(hang)}
+    arguments = ("-f", str(config), "--set", "reload_timeout=1")
+    stale = "pygw_config_stale_since_timestamp_seconds"
+    with Run(*arguments, environment=environment).ready() as run, run.connect() as line, Watch(run) as watch:
+        assert run.metric(stale) == 0
+        began, mark = time.time(), run.mark
+        hang.touch()
+        replace(config, GATEWAY)
+        run.log("a change of the configuration hangs; the control process is replaced", since=mark)
+        run.log("process died; it is replaced", since=mark, child="control")
+        run.log("process started", since=mark, child="control")
+        # The next one hangs, too: what it serves is no newer.
+        run.eventually(lambda: began - 2 < run.metric(stale) <= time.time(), "stale")
+        assert line.who()["version"] == 1
+        hang.unlink()
+        run.log("configuration published", since=mark, routes=0)
+        run.eventually(lambda: run.metric(stale) == 0, "fresh again")
+        assert run.metric("pygw_control_restarts_total") >= 1
+        assert line.who()["version"] == 2
+    assert watch.answers == {("/healthz", 200), ("/readyz", 200)}
 
 
 def test_nobody_outlives_a_killed_launcher(config: Path) -> None:

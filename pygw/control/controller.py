@@ -29,6 +29,7 @@ from pygw.control.worker_link import Published, WorkerLink
 from pygw.listen_sockets import FATAL_AT_START, Site
 from pygw.model import GatewayConfig
 from pygw.run_options import RunOptions
+from pygw.settings import Settings
 from pygw.tables import Image, compile_image
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ ACK_PATIENCE = 10.0  # seconds that new ports wait for workers that do not ackno
 BIND_RETRY = 10.0  # seconds until what could not be bound is tried again
 SNAPSHOT_DELAY = 1.0  # seconds in which endpoint changes gather before the launcher's copy follows
 RELOAD_RETRY = 5.0  # seconds until a cycle that broke is tried again
+STALE_AFTER = 5.0  # seconds of a cycle after which what is served counts as older than the source
 
 
 class Loaded(Protocol):
@@ -95,6 +97,7 @@ class Controller:
     reloads: int = 0
     on_worker_end: Callable[[WorkerLink], None] = lambda link: None
     on_published: Callable[[int], None] = lambda version: None
+    on_hang: Callable[[], None] = lambda: None  # a cycle does not end
     names: Names = field(init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _progress: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -186,7 +189,7 @@ class Controller:
 
     async def _guarded_cycle(self) -> None:
         try:
-            with _collector_at_rest():
+            with _collector_at_rest(), self._watched():
                 await self._cycle()
         except Exception:
             # A fault of ours, not of the configuration: the workers serve on, and it is tried again.
@@ -198,6 +201,24 @@ class Controller:
                 return
             log.exception("cannot apply the configuration; serving on as before")
             asyncio.get_running_loop().call_later(RELOAD_RETRY, self.changed)
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """A cycle whose thread hangs would never end, while our loop and so the launcher's pings are well."""
+        loop, began = asyncio.get_running_loop(), self.clock()
+        timers = [loop.call_later(STALE_AFTER, self._grow_stale, began)]
+        if patience := Settings(**self.options.settings).reload_timeout:
+            timers.append(loop.call_later(patience, self.on_hang))
+        try:
+            yield
+            if not self.last_reload_failed:
+                self.stale_since = 0.0
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def _grow_stale(self, since: float) -> None:
+        self.stale_since = self.stale_since or since
 
     async def _cycle(self) -> None:
         loaded = await asyncio.to_thread(self.source.read)

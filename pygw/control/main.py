@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+LAST_ANSWERS = 0.5  # seconds that pages may take once a hang has been found
 LEAVING_GRACE = 2.0  # seconds that giving the lease back may take once the launcher is done; less than its own
 
 
@@ -90,6 +91,15 @@ class Control:
             self._has_published = True
         self.pages.keep()
 
+    def _on_hang(self) -> None:
+        """The launcher cannot see it, so we end ourselves, and leave with it what our successor must know."""
+        log.critical("a change of the configuration hangs; the control process is replaced",
+                     extra={"limit": "reload_timeout"})  # fmt: skip
+        self.pages.keep()
+        for server in self._servers:  # who asks now waits for our successor; who has asked gets an answer
+            server.stop_accepting()
+        asyncio.get_running_loop().call_later(LAST_ANSWERS, os._exit, 1)
+
     def tell_launcher(self, message: Message, fds: list[int] | None = None) -> None:
         """Send to the launcher; where it is gone, so are we in a moment."""
         try:
@@ -113,6 +123,7 @@ class Control:
         self.controller.is_takeover = message["takes_over"]
         self.controller.on_worker_end = self.pages.worker_ended
         self.controller.on_published = self._on_published
+        self.controller.on_hang = self._on_hang
         self._serve_admin(message["sockets"], fds)
         if message["kept"]:
             with open(fds.pop(0), "rb") as kept:

@@ -178,6 +178,7 @@ class Pages:
             "metrics": self._of_the_dead.to_json(),
             "last_success": self.controller.last_success,
             "reloads": self.controller.reloads,
+            "stale_since": self.controller.stale_since,
         }
         fd = sealed_memfd("pygw-kept", json.dumps(kept).encode())
         try:
@@ -192,6 +193,7 @@ class Pages:
         self._of_the_dead.add(kept["metrics"])
         self.controller.last_success = kept["last_success"]
         self.controller.reloads = kept["reloads"]
+        self.controller.stale_since = kept["stale_since"] or self.controller.stale_since
 
     async def _ask_workers(self, question: str) -> dict[int, Message]:
         async def ask(link: WorkerLink) -> Message | None:
@@ -264,8 +266,8 @@ class Pages:
             ),
             Own(
                 "pygw_config_stale_since_timestamp_seconds",
-                "Since when what is served may be older than the source: it is broken, or the control process was "
-                "not there; 0: it is not.",
+                "Since when what is served may be older than the source: it is broken or takes long, or the control "
+                "process was not there; 0: it is not.",
                 [({}, controller.stale_since)],
             ),
             Own(

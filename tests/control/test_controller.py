@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -293,6 +294,33 @@ def test_a_change_is_published_whole_and_a_new_worker_gets_the_present() -> None
         assert [message["version"] for message in await replacement.wait(1)] == [2]
         assert replacement.images == [b"image 2"]
         assert world.controller.not_ready_reasons() == []
+
+    run(test, workers=1)
+
+
+def test_a_source_that_hangs_makes_what_is_served_stale_and_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where it goes on after all, everything is as before."""
+    monkeypatch.setattr(controller_module, "STALE_AFTER", 0.01)
+
+    async def test(world: World) -> None:
+        worker = world.add_worker(0)
+        await world.until_told("ready")
+        hangs, may_go_on = asyncio.Event(), threading.Event()
+        world.controller.options.settings["reload_timeout"] = 0.05
+        world.controller.on_hang = hangs.set
+        world.source.on_read = lambda: None if may_go_on.wait(10) else pytest.fail("nobody let it go on")
+        world.source.objects.append(route("r2"))
+        world.controller.changed()
+        async with asyncio.timeout(5):
+            await hangs.wait()
+        assert world.controller.stale_since == 1700000000.0
+        assert world.controller.not_ready_reasons() == []
+        may_go_on.set()
+        assert (await worker.wait(2))[1]["version"] == 2
+        await world.until_told("bind", 2)
+        async with asyncio.timeout(5):
+            while world.controller.stale_since:
+                await asyncio.sleep(0)
 
     run(test, workers=1)
 

@@ -242,8 +242,11 @@ def taken_port() -> Iterator[int]:
 def main() -> int:
     from pygw import cli, launcher
 
-    worker = os.environ.get("TEST_WORKER", "tests.doubles.relay")
-    launcher.Launcher = functools.partial(launcher.Launcher, worker_module=worker)  # type: ignore[assignment,misc]
+    modules = {
+        "worker_module": os.environ.get("TEST_WORKER", "tests.doubles.relay"),
+        "control_module": os.environ.get("TEST_CONTROL", "pygw.control.main"),
+    }
+    launcher.Launcher = functools.partial(launcher.Launcher, **modules)  # type: ignore[assignment,misc,arg-type]
     return cli.main()
 
 
