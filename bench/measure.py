@@ -29,7 +29,7 @@ from bench.workers import measure_workers
 
 Sample = dict[str, float]
 PEERS_TIMEOUT = 300  # seconds for the changes of all peers
-SETTLE = 0.3  # seconds for a proxy to free what it does not need any more
+SETTLE = 0.3  # seconds: no proxy says when it has freed what it does not need, or how fast it is by now
 
 
 def arguments_of(scenario: Scenario, variant: Variant, port: int) -> list[str]:

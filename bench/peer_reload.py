@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.caller import Caller, CallError
-from bench.processes import BenchError, Placement, start_program
+from bench.processes import BenchError, Placement, descendants, start_program
 from bench.proxies import Variant, configure, start
 from bench.rules import HOST, Rules
 
@@ -50,6 +50,7 @@ def _measure(peer: str, count: int, changes: int, backend: int, folder: Path) ->
         for edition in range(1, changes + 1):
             rules = dataclasses.replace(variant.rules, edition=edition)
             configure(dataclasses.replace(variant, rules=rules), proxy.port, proxy.admin, backend, folder)
+            replaced = set(descendants(proxy.process.pid)) if peer in SIGNALS else set()
             begun = time.monotonic()
             if peer in SIGNALS:
                 proxy.process.send_signal(SIGNALS[peer])
@@ -57,10 +58,19 @@ def _measure(peer: str, count: int, changes: int, backend: int, folder: Path) ->
                 (folder / "routes.yaml.new").rename(folder / "routes.yaml")
             _wait_until_served(proxy.port, rules, peer)
             found.append(round(time.monotonic() - begun, 3))
-            time.sleep(0.5)  # the process that is replaced ends
+            _wait_until_ended(proxy.process.pid, replaced, peer)
         return found
     finally:
         proxy.stop()
+
+
+def _wait_until_ended(master: int, replaced: set[int], peer: str) -> None:
+    """Until the processes that served before are gone: the next change would compete with them."""
+    deadline = time.monotonic() + PATIENCE
+    while replaced & set(descendants(master)):
+        if time.monotonic() > deadline:
+            raise BenchError(f"{peer} does not end the processes that it has replaced")
+        time.sleep(POLL)  # they are not our children: /proc is all that tells
 
 
 def _wait_until_served(port: int, rules: Rules, peer: str) -> None:
@@ -70,7 +80,7 @@ def _wait_until_served(port: int, rules: Rules, peer: str) -> None:
         if time.monotonic() > deadline:
             raise BenchError(f"{peer} does not serve the change")
         row = row + 1 if _is_served(port, rules) else 0
-        time.sleep(0 if row else POLL)
+        time.sleep(0 if row else POLL)  # only a call shows what is served
 
 
 def _is_served(port: int, rules: Rules) -> bool:

@@ -133,7 +133,7 @@ def start(variant: Variant, backend: int, folder: Path, placement: Placement) ->
             socket.create_connection(("127.0.0.1", port), 1).close()
             break
         except OSError:
-            time.sleep(0.05)
+            time.sleep(0.05)  # only a connection shows that it listens
     settle(running)
     return running
 
@@ -143,7 +143,7 @@ def settle(running: Running) -> None:
     deadline = time.monotonic() + SETTLE_TIMEOUT
     before = running.cpu_seconds()
     while time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(0.2)  # only a span without CPU time shows that it rests
         now = running.cpu_seconds()
         if now - before < 0.005:
             return

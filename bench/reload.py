@@ -223,7 +223,7 @@ def measure(
         }  # fmt: skip
         asking = [Caller(gateway.port) for _ in range(workers * CONNECTIONS_PER_WORKER)]
         victim = Victim(gateway.port, rate)
-        windows = {"quiet": [_window(lambda: time.sleep(2.0))]}
+        windows = {"quiet": [_window(lambda: time.sleep(2.0))]}  # a span to compare with, in which nothing changes
         for what, numbers in (("one_file", range(files // 2, files // 2 + 1)), ("all_files", range(files))):
             windows[what] = []
             found = [_change(config, gateway, asking, numbers, windows[what]) for _ in range(changes)]
@@ -250,7 +250,7 @@ def _change(
         if time.monotonic() - written > PATIENCE:
             raise CallError("the change is not served")
         waiting = [connection for connection in waiting if not connection.call(authority, path, header)]
-        time.sleep(POLL if waiting else 0)
+        time.sleep(POLL if waiting else 0)  # only a call shows what is served
     served = time.monotonic()
     time.sleep(0.3)  # what the workers and the control process still do about it belongs to it
     windows.append((begun, time.monotonic()))
@@ -291,7 +291,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise CallError(f"waited in vain for {what}")
-        time.sleep(0.01)
+        time.sleep(0.01)  # what is waited for is in files of another process
 
 
 def measure_stages(files: int = 625, services: int = 1) -> dict[str, dict[str, float]]:

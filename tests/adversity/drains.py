@@ -17,7 +17,7 @@ IN_FLIGHT = 24
 
 def load(rig: LoadRig, seconds: float) -> None:
     """Let the victim call for a while."""
-    time.sleep(seconds)
+    time.sleep(seconds)  # its calls go by the clock
 
 
 @case("drain", "reload")

@@ -27,6 +27,7 @@ from .scripted_backend import FENCE_PATH, ScriptedBackend
 MESSAGE = b"\0\0\0\0\x05hello"
 SETTLE = 0.3          # until memory that was freed after an attack shows
 HEAL_PATIENCE = 5.0
+IDLE_SPAN = 0.5
 CONNECTIONS = 100
 
 
@@ -127,7 +128,7 @@ class Rig:
             except (CaseError, OSError):
                 if time.monotonic() - start > seconds:
                     raise
-                time.sleep(0.05)
+                time.sleep(0.05)  # no proxy says when it is well again: it is asked
 
     def client(self, *settings: tuple[int, int], **options: Any) -> RawClient:
         """A connection to the proxy."""
@@ -202,15 +203,18 @@ class LoadRig(Rig):
         self.victim = Helper("tests.adversity.victim", str(self.proxy.port))
         self.victim.hear()
 
+    def _begin_calls(self) -> None:
+        self.victim.tell("begin")
+        self.victim.hear()
+
     def _measure_idle(self) -> float:
         """CPU seconds that a second of the victim alone costs; attacks are measured without them."""
-        self.victim.tell("begin")
-        time.sleep(0.3)
+        self._begin_calls()
         cpu = watch.cpu_seconds(self.proxy.pids)
-        time.sleep(0.5)
+        time.sleep(IDLE_SPAN)  # what is measured
         cpu = watch.cpu_seconds(self.proxy.pids) - cpu
         self.victim.ask("end")
-        return cpu / 0.5
+        return cpu / IDLE_SPAN
 
     def _measure_connections(self) -> float:
         """CPU seconds of a connection that does nothing bad: a flood that ends many is measured without them."""
@@ -242,13 +246,13 @@ class LoadRig(Rig):
         `victim_p99_ms`, `growth_mib`, `kept_mib`, `cpu_s`.
         """
         memory = watch.MemoryWatch(self.proxy.pids)
-        self.victim.tell("begin")
+        self._begin_calls()
         self._start, self._cpu = time.monotonic(), watch.cpu_seconds(self.proxy.pids)
         try:
             yield
             if "cpu_s" not in self.measures:
                 self.note_cpu()
-            time.sleep(SETTLE)
+            time.sleep(SETTLE)  # no proxy says when it has given memory back
         finally:
             growth = memory.stop()
             told = self.victim.ask("end")

@@ -10,7 +10,6 @@ import contextlib
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from tests.doubles import frames as wire
@@ -64,6 +63,16 @@ class BackendConnection(RawPeer):
                 done.add(seen.stream_id)
                 self.backend.note(seen)
                 answer(self, seen)
+                self.backend.tell()
+
+    def close(self) -> None:
+        """Close the socket, and say so."""
+        super().close()
+        self.backend.tell()
+
+    def _take_frames(self) -> None:
+        super()._take_frames()
+        self.backend.tell()
 
     def whole(self, seen: Seen) -> Seen:
         """The request, once it has ended or was reset."""
@@ -94,7 +103,8 @@ class ScriptedBackend:
     """Listens on one port for as long as it lives, but for the time in `refusing`. A context manager."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Also tells wait_for() that something has come, was answered, or has ended.
+        self._changed = threading.Condition()
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
         self._open: list[BackendConnection] = []
@@ -112,7 +122,7 @@ class ScriptedBackend:
     def reset(self) -> None:
         """Back to answering well, with nothing recorded."""
         self.script()
-        with self._lock:
+        with self._changed:
             self.requests: list[Seen] = []
             self.connections = 0
 
@@ -120,12 +130,12 @@ class ScriptedBackend:
         """What new connections and new requests get from now on; old connections are cut."""
         self.talk, self.answer = talk, answer
         self.cut_all()
-        with self._lock:
+        with self._changed:
             self.connections = 0
 
     def cut_all(self) -> None:
         """End all connections."""
-        with self._lock:
+        with self._changed:
             opened, self._open = self._open, []
             threads, self._threads = self._threads, []
         for peer in opened:
@@ -136,7 +146,7 @@ class ScriptedBackend:
 
     def reset_connections(self) -> None:
         """End all connections by a TCP reset, without a word."""
-        with self._lock:
+        with self._changed:
             opened = list(self._open)
         for peer in opened:
             with contextlib.suppress(OSError):
@@ -148,22 +158,24 @@ class ScriptedBackend:
 
     def note(self, seen: Seen) -> None:
         """Record a request."""
-        with self._lock:
+        with self._changed:
             self.requests.append(seen)
+            self._changed.notify_all()
 
     def reached(self) -> list[Seen]:
         """The requests that came, without those of the fence."""
-        with self._lock:
+        with self._changed:
             return [seen for seen in self.requests if seen.value(b":path") != FENCE_PATH]
 
     def wait_for(self, holds: Callable[[], object], seconds: float = 5.0) -> bool:
         """Whether something about what is recorded comes to hold."""
-        deadline = time.monotonic() + seconds
-        while not holds():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.002)
-        return True
+        with self._changed:
+            return bool(self._changed.wait_for(holds, seconds))
+
+    def tell(self) -> None:
+        """Something has changed that wait_for() may wait for."""
+        with self._changed:
+            self._changed.notify_all()
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
@@ -195,7 +207,7 @@ class ScriptedBackend:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = listener.accept()
-                with self._lock:
+                with self._changed:
                     peer = BackendConnection(connection, self, self.connections)
                     self.connections += 1
                     self._open.append(peer)

@@ -84,7 +84,7 @@ def slow_readers(window: int, rig: Rig) -> None:
         taken, last = 0, STILL
         # Until nothing more is taken, the victim's few octets apart.
         while last >= STILL:
-            time.sleep(0.2)
+            time.sleep(0.2)  # only a span in which nothing came shows it
             last = rig.counts().get("sent", 0)
             taken += last
     rig.measures["kib_per_stream"] = round(taken / SLOW_READERS / 1024, 1)
@@ -116,7 +116,7 @@ def slow_writers(rig: Rig) -> None:
                 )
             for attack in opened:
                 attack.settle()
-            time.sleep(rig.seconds)
+            time.sleep(rig.seconds)  # for so long they do nothing: that is the attack
             ended = [attack.ending for attack in opened if attack.is_over or attack.resets]
         finally:
             for attack in opened:

@@ -1,12 +1,14 @@
 """A well-behaved client beside an attack: 50 calls a second over its own connection, in its own process.
 
-`python -m tests.adversity.victim PORT` says `ready`; a line `begin` on standard input starts the calls, `end` stops
-them and prints a JSON object with their number, how many were lost, and latencies in milliseconds.
+`python -m tests.adversity.victim PORT` says `ready`; a line `begin` on standard input starts the calls, and is answered
+with `calling` when the first of them was; `end` stops them and prints a JSON object with their number, how many were
+lost, and latencies in milliseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 import sys
@@ -36,6 +38,7 @@ class Connection(asyncio.Protocol):
         self.open: dict[int, float] = {}
         self.unprocessed: list[float] = []
         self.latencies: list[float] = []
+        self.has_answer = asyncio.Event()
         self.lost = 0
         self.next_id = 1
         self.is_usable = True
@@ -86,6 +89,7 @@ class Connection(asyncio.Protocol):
             took = time.monotonic() - self.open.pop(stream_id)
             if stream_id in self._answered:
                 self.latencies.append(took)
+                self.has_answer.set()
             else:
                 self.lost += 1
         if not self.is_usable and not self.open:
@@ -106,10 +110,15 @@ class Victim:
         self.refused = 0
         self._calls: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
-        """Start to call."""
+    async def begin(self) -> None:
+        """Start to call. Returns when a call was answered, or none was in time."""
         self.connections, self.refused = [], 0
+        self._connected = asyncio.Event()
         self._calls = asyncio.create_task(self._run())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._connected.wait()
+                await self.connections[0].has_answer.wait()
 
     async def _run(self) -> None:
         due = time.monotonic()
@@ -129,6 +138,7 @@ class Victim:
             loop = asyncio.get_running_loop()
             _, connection = await asyncio.wait_for(loop.create_connection(Connection, "127.0.0.1", self.port), 5)
             self.connections.append(connection)
+            self._connected.set()
         except (OSError, TimeoutError):
             self.refused += 1
 
@@ -167,7 +177,8 @@ async def main(port: int) -> None:
     print("ready", flush=True)
     while line := await reader.readline():
         if line.strip() == b"begin":
-            victim.begin()
+            await victim.begin()
+            print("calling", flush=True)
         else:
             print(json.dumps(await victim.end()), flush=True)
 

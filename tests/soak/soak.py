@@ -80,12 +80,12 @@ class Figures:
 
 
 class Trouble:
-    """Threads that each do one thing again and again until the end; a context manager."""
+    """Threads that each do one thing again and again until the end, which `stop` tells them; a context manager."""
 
-    def __init__(self, *works: Callable[[], None]) -> None:
+    def __init__(self, stop: threading.Event, *works: Callable[[], None]) -> None:
         self.rounds: dict[str, int] = defaultdict(int)
         self.failures: list[str] = []
-        self._stop = threading.Event()
+        self._stop = stop
         self._threads = [threading.Thread(target=self._run, args=(work,)) for work in works]
 
     def _run(self, work: Callable[[], None]) -> None:
@@ -117,6 +117,7 @@ class Soak:
     backends: list[Backend]
     random: random.Random = field(default_factory=lambda: random.Random(7))
     reloads: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)  # for Trouble, and so that no pause outlasts the run
 
     def rude_clients(self) -> None:
         """Connections that say something wrong or nothing, and end in an orderly way or with a reset."""
@@ -125,7 +126,7 @@ class Soak:
                 sock.sendall(octets)
                 if self.random.random() < 0.5:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        time.sleep(0.05)
+        self.stop.wait(0.05)  # a pace: some twenty rounds a second
 
     def failing_calls(self) -> None:
         """Calls that fail, hang until their deadline, are cancelled in the middle, or find no route."""
@@ -169,7 +170,7 @@ class Soak:
             self.gateway.write("config.yaml", GATEWAY + route(*rules) + service(*ports))
         if self.reloads % 3 == 0:
             self.gateway.reload()
-        time.sleep(0.5)
+        self.stop.wait(0.5)  # a pace, at which some changes come before the last one is served and some after
         for backend in self.backends:
             backend.calls.clear()
 
@@ -196,11 +197,11 @@ def run(minutes: float, folder: Path, told: Callable[[str], None] = print) -> li
         soak = Soak(gateway, backends)
         load = stack.enter_context(Load(gateway.channel, unary=2, streaming=2, connecting=1))
         works = (soak.rude_clients, soak.failing_calls, soak.large_calls, soak.reload)
-        trouble = stack.enter_context(Trouble(*works))
+        trouble = stack.enter_context(Trouble(soak.stop, *works))
         start = time.monotonic()
         while (passed := time.monotonic() - start) < seconds:
             soak.sample(figures, passed / seconds)
-            time.sleep(min(INTERVAL, seconds / 30))
+            time.sleep(min(INTERVAL, seconds / 30))  # the time between two samples
         trouble.__exit__()
         load.stop()
         told(f"calls: {dict(load.ended)}; rounds of trouble: {dict(trouble.rounds)}; {soak.reloads} changes\n{figures}")
