@@ -21,6 +21,11 @@ from tests.doubles.load import Gate, Load
 from tests.doubles.manifests import GATEWAY, route, to
 
 PATIENCE = 30.0
+PAUSE = 2.0  # seconds
+TIMERS = (
+    "connect_timeout", "frame_timeout", "handshake_timeout", "keepalive_time", "keepalive_timeout", "pending_timeout",
+    "upstream_keepalive_time", "write_timeout",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -192,6 +197,27 @@ def test_a_killed_worker_loses_only_its_own_calls(served: Gateway, open_stack: E
     assert len(calls) - kept == doomed
     for channel in channels:  # those that were cut connect anew
         assert unary_unary(channel, f"{ECHO}/Unary")(b"again", timeout=PATIENCE) == b"again"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True], ids=["a worker", "all processes"])
+def test_a_pause_costs_no_call(start_backend: StartBackend, start_gateway: StartGateway, whole: bool) -> None:
+    """Stopped for longer than each timer that could end a call: a debugger, a machine that slept."""
+    settings = [argument for name in TIMERS for argument in ("--set", f"{name}={PAUSE / 2}")]
+    resolve = {"default/backend": start_backend("backend").port}
+    served = start_gateway(GATEWAY + route(to("backend")), *settings, resolve=resolve)
+    with Load(served.channel, unary=3, streaming=3, connecting=2) as load:
+        for _ in range(3):
+            load.wait_for(50)
+            if whole:
+                os.killpg(served.process.pid, signal.SIGSTOP)
+            else:
+                os.kill(served.worker_pids()[0], signal.SIGSTOP)
+            time.sleep(PAUSE)
+            os.killpg(served.process.pid, signal.SIGCONT)
+        load.wait_for(50)
+    assert not load.failed, load.details[:5]
+    assert served.admin("/readyz")[0] == 200
 
 
 def _connections_of(pid: int, port: int) -> int:

@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -292,6 +293,23 @@ def test_drain_over_tls(serve: Serve, authority: Authority) -> None:
         gate.send(b"last")
         gate.close()
         assert list(call) == [b"last"]
+
+
+@pytest.mark.slow
+def test_takeovers_over_tls_lose_nothing(serve: Serve, authority: Authority, tmp_path: Path) -> None:
+    """Handshakes that are under way, or wait in a queue, are finished by whoever got the connection."""
+    run_dir = ("--run-dir", str(tmp_path / "run"))
+    objects = gateway(https()), authority.issue(HOST).secret("server")
+    running = serve(*objects, arguments=run_dir)
+    port = running.port
+    with Load(lambda: running.channel(credentials=trusting(authority)), unary=2, streaming=2, connecting=3) as load:
+        load.wait_for(50)
+        for workers in (2, 3, 1):
+            successor = serve(*objects, arguments=(*run_dir, "--takeover"), port=port, workers=workers)
+            assert running.process.wait(PATIENCE) == 0
+            running = successor
+            load.wait_for(50)
+    assert not load.failed, load.details[:5]
 
 
 def test_behind_a_proxy_that_names_the_client(serve: Serve, backend: Backend, authority: Authority) -> None:

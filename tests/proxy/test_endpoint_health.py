@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
 
 import pytest
@@ -244,6 +245,34 @@ def test_an_endpoint_that_was_away_is_connected_when_it_is_back():
                 await server.backend.connected(2)
                 assert await call(client) == "0"
                 listener.close()
+
+    run(test)
+
+
+def test_attempts_to_connect_come_later_and_later_and_not_in_step():
+    async def test():
+        async with servers(None) as (server,):
+            first, last = 0.02, 0.16
+            settings = Settings(eject_time=first, eject_time_max=last)
+            async with gateway(one_route([server.backend]), settings) as served:
+                client = await served.client()
+                assert await call(client) == "0"
+                loop, attempts = asyncio.get_running_loop(), []
+
+                def turn_away(reader, writer):
+                    attempts.append(loop.time())
+                    writer.transport.abort()
+
+                await server.backend.stop()
+                listener = await asyncio.start_server(turn_away, "127.0.0.1", server.backend.port)
+                while len(attempts) < 12:
+                    await asyncio.sleep(0.005)
+                listener.close()
+                gaps = [later - earlier for earlier, later in itertools.pairwise(attempts)]
+                for failures, gap in enumerate(gaps):
+                    # Half is jitter; the loop's clock counts milliseconds.
+                    assert gap >= min(first * 2**failures, last) / 2 - 0.002
+                assert max(gaps[4:]) - min(gaps[4:]) > 0.002
 
     run(test)
 
