@@ -52,11 +52,18 @@ class Operation:
     make: Callable[[], Callable[[], object]]
 
 
-def _frames(octets: bytes, repeat: int) -> Callable[[], object]:
+def new_server() -> DiscardingConnection:
+    """A server end behind the exchange of SETTINGS, with windows that never fill."""
     options = ConnectionOptions(max_concurrent_streams=2**31, connection_window=2**31 - 1, stream_window_max=2**31 - 1)
     connection = DiscardingConnection(options, StreamPool(), False)
     connection.begin()
     connection.feed(frames.PREFACE + frames.settings((frames.INITIAL_WINDOW_SIZE, 2**30)) + frames.settings_ack())
+    connection.output()
+    return connection
+
+
+def _frames(octets: bytes, repeat: int) -> Callable[[], object]:
+    connection = new_server()
     connection.feed(frames.headers(1))
     connection.output()
     return lambda: connection.measure_receive(octets, repeat)

@@ -5,20 +5,8 @@ Run: .venv/bin/python -m pytest bench/micro/test_frames.py --benchmark-only
 
 import pytest
 
-from pygw.http2.connection_options import ConnectionOptions
-from pygw.http2.recording_connection import DiscardingConnection
-from pygw.http2.stream import StreamPool
-from tests.doubles import frames
+from bench.micro.operations import new_server
 from tests.doubles.frames import data, headers, rst_stream, window_update
-
-
-def new_server() -> DiscardingConnection:
-    options = ConnectionOptions(max_concurrent_streams=2**31, connection_window=2**31 - 1, stream_window_max=2**31 - 1)
-    connection = DiscardingConnection(options, StreamPool(), False)
-    connection.begin()
-    connection.feed(frames.PREFACE + frames.settings((frames.INITIAL_WINDOW_SIZE, 2**30)) + frames.settings_ack())
-    connection.output()
-    return connection
 
 
 def measure(benchmark, octets: bytes) -> None:

@@ -153,16 +153,8 @@ static void end(struct connection *c, struct stream *s) {
 }
 
 static void credit(struct connection *c, struct stream *s, uint32_t length) {
-    c->uncredited += length;
-    if (c->uncredited > CONNECTION_WINDOW / 2) {
-        window_update(&c->out, 0, c->uncredited);
-        c->uncredited = 0;
-    }
-    s->uncredited += length;
-    if (s->uncredited > STREAM_WINDOW / 2) {
-        window_update(&c->out, s->id, s->uncredited);
-        s->uncredited = 0;
-    }
+    credit_window(&c->out, 0, CONNECTION_WINDOW, &c->uncredited, length);
+    credit_window(&c->out, s->id, STREAM_WINDOW, &s->uncredited, length);
 }
 
 static void data(struct connection *c, struct stream *s, const uint8_t *octets, uint32_t length, int last) {

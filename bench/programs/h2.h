@@ -26,6 +26,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { DATA = 0, HEADERS = 1, RST_STREAM = 3, SETTINGS = 4, PING = 6, GOAWAY = 7, WINDOW_UPDATE = 8, CONTINUATION = 9 };
@@ -52,6 +53,12 @@ UNUSED static uint32_t get32(const uint8_t *at) {
     uint32_t value;
     memcpy(&value, at, 4);
     return ntohl(value);
+}
+
+UNUSED static uint64_t now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 /* ===== octets that wait to be sent ===== */
@@ -92,6 +99,16 @@ UNUSED static uint8_t *frame(struct queue *q, uint32_t length, uint8_t type, uin
 
 UNUSED static void window_update(struct queue *q, uint32_t stream, uint32_t octets) {
     put32(frame(q, 4, WINDOW_UPDATE, 0, stream), octets);
+}
+
+/* So many octets of DATA were read: gives them back when they have come to half of the window. */
+UNUSED static void credit_window(struct queue *q, uint32_t stream, uint32_t window, uint32_t *uncredited,
+                                 uint32_t length) {
+    *uncredited += length;
+    if (*uncredited > window / 2) {
+        window_update(q, stream, *uncredited);
+        *uncredited = 0;
+    }
 }
 
 /* SETTINGS with large windows, so that nobody waits for us. */

@@ -21,7 +21,6 @@
  */
 #include <stdarg.h>
 #include <sys/timerfd.h>
-#include <time.h>
 
 #include "h2.h"
 
@@ -66,12 +65,6 @@ static void fail(const char *format, ...) {
     vfprintf(stderr, format, arguments);
     fputc('\n', stderr);
     exit(1);
-}
-
-static uint64_t now_us(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 static unsigned long long next_random(void) {
@@ -282,16 +275,8 @@ static void settings(struct connection *c, const uint8_t *payload, uint32_t leng
 
 static void data(struct connection *c, struct call *call, const uint8_t *octets, uint32_t length) {
     uint64_t before = call->received / (PREFIX + response);
-    c->uncredited += length;
-    if (c->uncredited > CONNECTION_WINDOW / 2) {
-        window_update(&c->out, 0, c->uncredited);
-        c->uncredited = 0;
-    }
-    call->uncredited += length;
-    if (call->uncredited > STREAM_WINDOW / 2) {
-        window_update(&c->out, call->stream, call->uncredited);
-        call->uncredited = 0;
-    }
+    credit_window(&c->out, 0, CONNECTION_WINDOW, &c->uncredited, length);
+    credit_window(&c->out, call->stream, STREAM_WINDOW, &call->uncredited, length);
     call->good &= messages(&response_shape, call->received, (uint8_t *)octets, length, 1);
     call->received += length;
     if (pings && call->received / (PREFIX + response) > before) {

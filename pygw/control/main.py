@@ -58,7 +58,7 @@ class Control:
                 try:
                     self._start(message, fds)
                 except Exception as error:
-                    # Half a control process would answer nothing, and the launcher would wait for it.
+                    # Whatever it is: half a control process would answer nothing, and the launcher would wait for it.
                     log.critical("the control process cannot start", exc_info=True)
                     if message["was_ready"]:
                         os._exit(1)

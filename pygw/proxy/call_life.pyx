@@ -159,7 +159,7 @@ cdef void finish_call(Call* call, int grpc_status, EndedBy ended_by, const char*
         try:
             log_call(context, call)
         except Exception:
-            # Whatever ails the log, the call must still let go of its streams.
+            # Whatever ails the log (its pipe, its disk, no memory): the call must still let go of its streams.
             logger.exception("access log lines are lost")
 
 
@@ -216,6 +216,7 @@ cdef void end_mirror(Call* mirror, int grpc_status) noexcept:
     try:
         cancel_upstream(mirror)
     except Exception:
-        # Nothing was promised to anyone; the connection's own end cleans up.
+        # Whatever it is, a fault of ours or no memory: nobody waits for a mirror, and its primary goes on. Its
+        # connection's own end cleans up.
         logger.exception("a mirror could not be cancelled")
     release_call(mirror)

@@ -161,7 +161,7 @@ cdef class Context(TimerWheel):
             try:
                 self.flush_peer(peer)
             except Exception:
-                # One connection's fault must not keep the others from writing.
+                # Whatever it is, a fault of ours or no memory: it costs one connection, and the others write.
                 logger.exception("flush failed")
                 peer.abort()
         dirty.clear()

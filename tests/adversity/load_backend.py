@@ -78,14 +78,8 @@ class Backend(asyncio.Protocol):
         if self._preface_left:
             at = min(self._preface_left, len(self._octets))
             self._preface_left -= at
-        while len(self._octets) - at >= 9:
-            high, low, kind, flags, stream_id = struct.unpack_from(">BHBBI", self._octets, at)
-            length = high << 16 | low
-            if len(self._octets) - at < 9 + length:
-                break
-            self.take(kind, flags, stream_id, bytes(self._octets[at + 9 : at + 9 + length]))
-            at += 9 + length
-        del self._octets[:at]
+        for kind, flags, stream_id, payload in wire.take_frames(self._octets, at):
+            self.take(kind, flags, stream_id, payload)
         self.flush()
 
     def flush(self) -> None:

@@ -20,7 +20,6 @@ import hpack
 from tests.doubles import frames as wire
 from tests.doubles.frames import Field
 
-HEAD = struct.Struct(">BHBBI")
 LARGE_WINDOW = 1 << 24
 DEFAULT_WINDOW = 65535
 FRAME = 16384
@@ -182,16 +181,8 @@ class RawPeer:
         self._take_frames()
 
     def _take_frames(self) -> None:
-        at = 0
-        while len(self._octets) - at >= HEAD.size:
-            high, low, kind, flags, stream_id = HEAD.unpack_from(self._octets, at)
-            length = high << 16 | low
-            if len(self._octets) - at < HEAD.size + length:
-                break
-            payload = bytes(self._octets[at + HEAD.size : at + HEAD.size + length])
-            at += HEAD.size + length
-            self._take(kind, flags, stream_id & 0x7FFFFFFF, payload)
-        del self._octets[:at]
+        for kind, flags, stream_id, payload in wire.take_frames(self._octets):
+            self._take(kind, flags, stream_id, payload)
 
     def _take(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         match kind:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import struct
 import sys
 import time
 from typing import cast
@@ -59,15 +58,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._octets += data
-        at = 0
-        while len(self._octets) - at >= 9:
-            high, low, kind, flags, stream_id = struct.unpack_from(">BHBBI", self._octets, at)
-            length = high << 16 | low
-            if len(self._octets) - at < 9 + length:
-                break
-            self._take(kind, flags, stream_id, bytes(self._octets[at + 9 : at + 9 + length]))
-            at += 9 + length
-        del self._octets[:at]
+        for kind, flags, stream_id, payload in wire.take_frames(self._octets):
+            self._take(kind, flags, stream_id, payload)
 
     def _take(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if kind == wire.SETTINGS and not flags & wire.ACK:

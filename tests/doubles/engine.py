@@ -48,6 +48,21 @@ def ready_client(*settings: tuple[int, int], **options: Any) -> RecordingConnect
     return connection
 
 
+def client_with_streams(
+    count: int, *settings: tuple[int, int], window: int = 65535, **options: Any
+) -> RecordingConnection:
+    """A client end whose peer gives each stream `window`, with so many requests sent and not ended.
+
+    Nothing is in its output or events.
+    """
+    connection = ready_client((frames.INITIAL_WINDOW_SIZE, window), *settings, **options)
+    for _ in range(count):
+        connection.send_headers(connection.open() or 0, frames.REQUEST)
+    connection.output()
+    connection.take_events()
+    return connection
+
+
 def exchange(client: RecordingConnection, server: RecordingConnection) -> None:
     """Carries octets until neither end has more to say."""
     while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 
+HEAD = struct.Struct(">BHBBI")
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -48,7 +49,7 @@ TRAILERS: list[Field] = [(b"grpc-status", b"0")]
 def frame(type: int, flags: int, stream_id: int, payload: bytes = b"", *, length: int | None = None) -> bytes:
     """Any frame; `length` lies about the payload."""
     size = len(payload) if length is None else length
-    return struct.pack(">BHBBI", size >> 16, size & 0xFFFF, type, flags, stream_id) + payload
+    return HEAD.pack(size >> 16, size & 0xFFFF, type, flags, stream_id) + payload
 
 
 def integer(value: int, bits: int, first: int) -> bytes:
@@ -129,11 +130,24 @@ def window_update(stream_id: int, increment: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream_id, struct.pack(">I", increment))
 
 
+def take_frames(octets: bytearray, at: int = 0) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, stream id, payload) of each whole frame from `at` on; what was taken goes, half a frame stays."""
+    while len(octets) - at >= HEAD.size:
+        high, low, type, flags, stream_id = HEAD.unpack_from(octets, at)
+        end = at + HEAD.size + (high << 16 | low)
+        if len(octets) < end:
+            break
+        payload = bytes(octets[at + HEAD.size : end])
+        at = end
+        yield type, flags, stream_id & 0x7FFFFFFF, payload
+    del octets[:at]
+
+
 def parse(octets: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """(type, flags, stream id, payload) of each frame; the octets must hold whole ones."""
     octets = octets.removeprefix(PREFACE)
     while octets:
-        high, low, type, flags, stream_id = struct.unpack(">BHBBI", octets[:9])
+        high, low, type, flags, stream_id = HEAD.unpack(octets[:9])
         size = high << 16 | low
         assert len(octets) >= 9 + size, "half a frame"
         yield type, flags, stream_id, octets[9 : 9 + size]

@@ -145,6 +145,18 @@ class Peer:
         self.h2.send_data(stream_id, octets, end_stream=end)
         self.flush()
 
+    async def fill(self, stream_id: int, octets: int = 2**31) -> int:
+        """Send up to so many octets of DATA, as far as the other end gives windows; how many went."""
+        sent = 0
+        while stream_id in self.h2.streams and not self.h2.streams[stream_id].closed:
+            room = min(self.h2.local_flow_control_window(stream_id), 16384, octets - sent)
+            if room <= 0:
+                break
+            self.data(stream_id, bytes(room))
+            sent += room
+            await asyncio.sleep(0)
+        return sent
+
     def request(self, fields: Fields = REQUEST, *, body: bytes | None = None) -> int:
         """Send a whole request, or only its HEADERS where `body` is None; the stream's id."""
         stream_id = self.h2.get_next_available_stream_id()
@@ -335,6 +347,19 @@ class Gateway:
         image = tables.compile_image(config)
         backends = [(key, config.backends[key].endpoints) for key in image.backend_keys]
         self.relay.apply(version, image.octets, backends, tables.compile_tls(config))
+
+
+async def unread_response(served: Gateway, backend: Backend, fields: Fields = REQUEST) -> tuple[Peer, int, Peer, int]:
+    """A client that has stopped reading when its response begins: it, its stream, and both at the backend."""
+    client = await served.client(receive_buffer=4096)
+    client.widen(2**26)
+    await client.until(lambda: client.unacknowledged == 0)
+    stream_id = client.request(fields, body=message(b""))
+    peer = await backend.connected()
+    number = (await peer.open(1))[0]
+    client.stop_reading()
+    peer.headers(number, RESPONSE)
+    return client, stream_id, peer, number
 
 
 def one_route(

@@ -7,8 +7,6 @@
  * costs us nothing. Its latency counts from when it was due. Prints a JSON object a phase: offered, good (answered with DATA), shed (answered without), failed
  * (reset), p50_us and p99_us of the good ones, last_shed_ms (when the last one was shed, from the begin; -1: none).
  */
-#include <time.h>
-
 #include "h2.h"
 
 /* SLOTS: more than a connection may have open. MAX_OCTETS: what fits into a table of 4,096 beside the other fields. */
@@ -37,12 +35,6 @@ static struct phase {
 
 static int connections, octets, current, unfinished;
 static const char *authority, *path;
-
-static uint64_t now_us(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
 
 /* A literal field that goes into the dynamic table (RFC 7541 6.2.1). */
 static uint8_t *literal(uint8_t *at, int index, const char *name, const char *value) {
@@ -132,11 +124,7 @@ static int handle(struct connection *c, uint8_t type, uint8_t flags, uint32_t st
         c->window += get32(payload);
     else if (type == DATA) {
         c->calls[stream / 2 % SLOTS].received += length;
-        c->uncredited += length;
-        if (c->uncredited > CONNECTION_WINDOW / 2) {
-            window_update(&c->out, 0, c->uncredited);
-            c->uncredited = 0;
-        }
+        credit_window(&c->out, 0, CONNECTION_WINDOW, &c->uncredited, length);
     } else if (type == HEADERS && flags & END_STREAM)
         end(c, stream, 0);
     else if (type == RST_STREAM)

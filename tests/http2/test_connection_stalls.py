@@ -3,20 +3,10 @@
 import pytest
 
 from tests.doubles import frames
-from tests.doubles.engine import ready_client, ready_server, resets
-from tests.doubles.frames import CANCEL, REQUEST, RESPONSE, TRAILERS, headers, settings, window_update
+from tests.doubles.engine import client_with_streams, ready_server, resets
+from tests.doubles.frames import CANCEL, RESPONSE, TRAILERS, headers, settings, window_update
 
 LOOKS = 3
-
-
-def client_with_streams(count, window):
-    """A client end whose peer gives each stream `window`; so many requests sent without an end."""
-    connection = ready_client((frames.INITIAL_WINDOW_SIZE, window))
-    for _ in range(count):
-        connection.send_headers(connection.open(), REQUEST)
-    connection.output()
-    connection.take_events()
-    return connection
 
 
 def look(connection, times):

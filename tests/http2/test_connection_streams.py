@@ -8,7 +8,17 @@ from pygw.http2.connection_options import ConnectionOptions
 from pygw.http2.recording_connection import RecordingConnection
 from pygw.http2.stream import StreamPool
 from tests.doubles import frames
-from tests.doubles.engine import exchange, goaway_code, join_data, ready_client, ready_pair, ready_server, resets, sent
+from tests.doubles.engine import (
+    client_with_streams,
+    exchange,
+    goaway_code,
+    join_data,
+    ready_client,
+    ready_pair,
+    ready_server,
+    resets,
+    sent,
+)
 from tests.doubles.frames import (
     CANCEL,
     ENHANCE_YOUR_CALM,
@@ -29,15 +39,6 @@ from tests.doubles.frames import (
 
 def closed(connection):
     return [event[1:] for event in connection.take_events() if event[0] == "closed"]
-
-
-def client_with_streams(count, *pairs, **options):
-    connection = ready_client(*pairs, **options)
-    for _ in range(count):
-        connection.send_headers(connection.open(), REQUEST)
-    connection.output()
-    connection.take_events()
-    return connection
 
 
 # ===== a call from end to end =====

@@ -7,6 +7,7 @@ import pytest
 from pygw.settings import Settings
 from tests.doubles import frames
 from tests.doubles.engine import (
+    client_with_streams,
     exchange,
     goaway_code,
     join_data,
@@ -32,16 +33,6 @@ from tests.doubles.frames import (
     settings_ack,
     window_update,
 )
-
-
-def client_with_streams(count, *, window=65535, **options):
-    """A client end whose peer gives each stream `window`; `count` requests sent without an end."""
-    connection = ready_client((frames.INITIAL_WINDOW_SIZE, window), **options)
-    for _ in range(count):
-        connection.send_headers(connection.open(), REQUEST)
-    connection.output()
-    connection.take_events()
-    return connection
 
 
 def data_sent(connection):

@@ -18,6 +18,7 @@ from pygw.http2.recording_hpack import (
     hash_field,
     token_of,
 )
+from tests.doubles.frames import integer
 
 APPENDIX_C = json.loads((Path(__file__).parents[1] / "data" / "hpack" / "rfc7541_appendix_c.json").read_text())
 MAX_LIST_SIZE, MAX_FIELDS = 16384, 100
@@ -27,20 +28,8 @@ def new_decoder(table_size=4096, max_list_size=MAX_LIST_SIZE, max_fields=MAX_FIE
     return RecordingDecoder(table_size, max_list_size, max_fields)
 
 
-def integer(value: int, prefix_bits: int, first: int = 0) -> bytes:
-    """RFC 7541 §5.1."""
-    limit = 2**prefix_bits - 1
-    if value < limit:
-        return bytes([first | value])
-    octets, value = [first | limit], value - limit
-    while value >= 128:
-        octets.append(value % 128 + 128)
-        value //= 128
-    return bytes([*octets, value])
-
-
 def string(text: bytes) -> bytes:
-    return integer(len(text), 7) + text
+    return integer(len(text), 7, 0) + text
 
 
 def literal(name: bytes | int, value: bytes, kind: str = "added") -> bytes:

@@ -7,36 +7,27 @@ import pytest
 
 from pygw.model import MirrorConfig
 from pygw.settings import Settings
-from tests.doubles.in_process import REQUEST, RESPONSE, TRAILERS, Backend, gateway, message, one_route, run
+from tests.doubles.in_process import (
+    REQUEST,
+    RESPONSE,
+    TRAILERS,
+    Backend,
+    gateway,
+    message,
+    one_route,
+    run,
+    unread_response,
+)
 
 CANCEL = 8
 MAX_CONCURRENT_STREAMS = 3
 
 
-async def fill(peer, number, octets=60_000):
-    """Send DATA until the gateway gives no more window, as it does where it cannot write."""
-    sent = 0
-    while sent < octets:
-        room = min(peer.h2.local_flow_control_window(number), 16384, octets - sent)
-        if room <= 0:
-            break
-        peer.data(number, b"\0" * room)
-        sent += room
-        await asyncio.sleep(0)
-
-
-async def stalled_client(served, backend, **headers):
+async def stalled_client(served, backend, fields=REQUEST):
     """A client that stops reading in the middle of a response; its stream, and the backend's connection."""
-    client = await served.client(receive_buffer=4096)
-    client.widen(2**24)
-    await client.until(lambda: client.h2.remote_settings.max_concurrent_streams > 0)
-    stream_id = client.request((*REQUEST, *headers.get("fields", ())), body=message(b""))
-    peer = await backend.connected()
-    number = (await peer.open(1))[0]
-    client.stop_reading()
-    peer.headers(number, RESPONSE)
+    client, stream_id, peer, number = await unread_response(served, backend, fields)
     for _ in range(200):
-        await fill(peer, number)
+        await peer.fill(number, 60_000)
     return client, stream_id, peer, number
 
 
@@ -47,7 +38,7 @@ def test_a_client_connection_that_fails_while_its_call_ends():
         backend = await Backend({MAX_CONCURRENT_STREAMS: 1}).start()
         settings = Settings(max_upstream_connections=1, max_blocked_output=1, write_high_water=1)
         async with gateway(one_route([backend]), settings) as served:
-            client, _, peer, number = await stalled_client(served, backend, fields=(("grpc-timeout", "1S"),))
+            client, _, peer, number = await stalled_client(served, backend, (*REQUEST, ("grpc-timeout", "1S")))
             second = client.request()
             for _ in range(3):
                 client.data(second, b"\0" * 16000)
@@ -210,7 +201,7 @@ def test_a_backend_that_does_not_read_keeps_the_calls_it_has():
             await client.until(lambda: client.h2.remote_settings.max_concurrent_streams > 0)
             peer.stop_reading()
             for _ in range(300):
-                await fill(client, first)
+                await client.fill(first, 60_000)
                 await asyncio.sleep(0)
             for _ in range(400):
                 client.request(body=message(b""))

@@ -6,7 +6,17 @@ import pytest
 
 from pygw.settings import Settings
 from tests.doubles import frames
-from tests.doubles.in_process import REQUEST, RESPONSE, TRAILERS, Backend, gateway, message, one_route, run
+from tests.doubles.in_process import (
+    REQUEST,
+    RESPONSE,
+    TRAILERS,
+    Backend,
+    gateway,
+    message,
+    one_route,
+    run,
+    unread_response,
+)
 
 FRAME_TIMEOUT = 0.4
 BLOCK = frames.headers(1)
@@ -106,40 +116,14 @@ def test_a_backend_that_leaves_a_frame_half_sent_loses_its_calls(begun):
 
 # ===== output that is not taken =====
 
-async def fill(source, number, sink):
-    """Sends until the gateway gives no more window, or the stream has ended."""
-    while not sink.closed and number in source.h2.streams and not source.h2.streams[number].closed:
-        room = min(source.h2.local_flow_control_window(number), 16384)
-        if room:
-            source.data(number, bytes(room))
-        else:
-            return
-        await asyncio.sleep(0)
-
-
-async def stall(served, backend, settled):
-    """A call whose response fills the client's sockets; the client, its stream and the backend's."""
-    client = await served.client(receive_buffer=4096)
-    client.widen(2**26)
-    await client.until(lambda: client.unacknowledged == 0)
-    stream_id = client.request(REQUEST, body=message(b""))
-    peer = await backend.connected()
-    number = (await peer.open(1))[0]
-    client.stop_reading()
-    peer.headers(number, RESPONSE)
-    while not settled(peer, number):
-        await fill(peer, number, client)
-        await asyncio.sleep(0.001)
-    return client, stream_id, peer
-
-
 def test_a_client_that_takes_nothing_is_closed():
     async def test():
         backend = await Backend().start()
         async with gateway(one_route([backend]), Settings(write_timeout=0.4)) as served:
-            _, _, peer = await stall(
-                served, backend, lambda _peer, _number: served.count("pygw_limit_hits_total", limit="write_timeout")
-            )
+            _, _, peer, number = await unread_response(served, backend)
+            while not served.count("pygw_limit_hits_total", limit="write_timeout"):
+                await peer.fill(number)
+                await asyncio.sleep(0.001)
             await peer.until(lambda: any(stream.reset is not None for stream in peer.streams.values()))
             assert served.relay.open_calls == 0
 
@@ -156,7 +140,7 @@ def test_a_client_without_a_flow_control_window_is_not_closed():
             peer = await backend.connected()
             number = (await peer.open(1))[0]
             peer.headers(number, RESPONSE)
-            await fill(peer, number, client)
+            await peer.fill(number)
             await asyncio.sleep(0.4)
             assert not client.closed
             assert not client.streams[stream_id].over
@@ -177,7 +161,7 @@ def test_a_backend_that_takes_nothing_is_left():
             await peer.until(lambda: peer.unacknowledged == 0)
             peer.stop_reading()
             while not served.count("pygw_limit_hits_total", limit="write_timeout"):
-                await fill(client, stream_id, peer)
+                await client.fill(stream_id)
                 await asyncio.sleep(0.001)
             assert (await client.over(stream_id)).status == "14"
 
@@ -270,7 +254,7 @@ def test_a_backend_that_opens_no_window_loses_the_call(begun):
             peer.reads = False
             if begun:
                 peer.headers(number, RESPONSE)
-            await fill(client, stream_id, peer)
+            await client.fill(stream_id)
             stream = await client.over(stream_id)
             assert stream.status == "14"
             assert stream.text == "the backend does not read the request (stream_stall_timeout)"
@@ -295,7 +279,7 @@ def test_a_timer_runs_while_data_waits_and_a_limit_of_0_is_none(timeout, timers)
             before = served.relay.context.count
             client.reads = False
             peer.headers(number, RESPONSE)
-            await fill(peer, number, client)
+            await peer.fill(number)
             await client.until(lambda: len(client.streams[stream_id].data) == 65535)
             assert served.relay.context.count - before == timers
 
