@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -14,6 +15,10 @@ ROOT = Path(__file__).parents[1]
 # Before any test imports grpcio: it would report its own starts, stops and forks on the terminal.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("pygw", deadline=None)
+hypothesis.settings.load_profile("pygw")
 
 # A shell starts what it runs in the background with SIGINT ignored, and gateways would inherit that from us.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -283,7 +283,7 @@ fields = st.lists(
 requests = st.tuples(AUTHORITIES, targets, fields, st.sampled_from([b"GET", b"POST", b"PUT"]))
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(configs(), st.lists(requests, min_size=1, max_size=8))
 def test_agrees_with_the_obvious_matcher(config, questions):
     table = RouteTable(compile_image(config).octets, regex_cache=16)

@@ -46,7 +46,7 @@ def test_shares_are_exact_over_a_hundred_calls(weights, phase):
         assert one.pick_times(0, 100) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 1_000_000), min_size=1, max_size=16), st.integers(0, 5000), st.integers(1, 400))
 def test_every_run_of_picks_is_close_to_the_weights(weights, phase, count):
     one = table(*weights, phase=phase)
@@ -62,7 +62,7 @@ def test_every_run_of_picks_is_close_to_the_weights(weights, phase, count):
         assert weight or not n
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=5).filter(any), st.integers(0, 100))
 def test_a_whole_period_is_exact(weights, phase):
     one = table(*weights, phase=phase)

@@ -2,13 +2,12 @@
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pygw.printable import each_line, one_line
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_becomes_one_line_that_prints(text):
     shown = one_line(text)
@@ -16,7 +15,6 @@ def test_any_text_becomes_one_line_that_prints(text):
     assert (shown == text) == text.isprintable()
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.text()))
 def test_json_keeps_its_meaning(value):
     assert json.loads(one_line(json.dumps(value, ensure_ascii=False))) == value

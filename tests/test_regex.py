@@ -71,7 +71,7 @@ def test_no_cache_at_all():
     assert (regexes.cache.misses, regexes.cache.hits) == (3, 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=20)), max_size=200))
 def test_a_full_cache_only_forgets(questions):
     patterns = [b"[a-z]*", b"(?s).", b"\\x00.*"]

@@ -209,7 +209,7 @@ actions = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(actions, max_size=25))
 def test_any_history_gives_what_its_end_gives(history):
     state = state_of(gateway(listener(**allow("All"))), route(name="a"), service("a"))

@@ -226,7 +226,7 @@ def all_conditions(status):
         yield from part.get("conditions", ())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(everything, st.booleans())
 def test_any_state_resolves_to_something_sound(items, file_mode):
     resolution = resolve_items(*items, file_mode=file_mode)

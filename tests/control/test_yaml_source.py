@@ -219,7 +219,7 @@ def test_paths_that_cannot_be_read(tmp_path):
     ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=200) | st.text(max_size=100).map(lambda text: ("kind: a\n" + text).encode()))
 def test_any_octets_give_problems_and_never_an_exception(tmp_path, data):
     result = read_text(tmp_path, data)
@@ -237,7 +237,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["GRPCRoute", "Gateway", "HTTPRoute", "GatewayClass", "ReferenceGrant", "BackendTLSPolicy"]),
     spec=VALUES,

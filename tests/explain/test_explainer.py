@@ -211,7 +211,7 @@ def test_filters():
         assert text in shown
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(test_fastmatch.configs(), test_fastmatch.requests)
 def test_the_words_agree_with_the_matcher(made, request):
     """The best of the candidates, ranked in words, is the winner of the compiled matcher; the lost have steps."""

@@ -150,7 +150,7 @@ def test_a_match_in_words():
     assert explained["matched"] == "GET, path ~ /v., header x = 1, query q ~ a|b"
 
 
-@settings(max_examples=test_http_match.EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=test_http_match.EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(test_http_match.configs(), test_http_match.requests)
 def test_the_words_fit_the_matcher(made, request):
     authority, target, fields, method = request

@@ -104,7 +104,7 @@ class MachineWithIntruder(Machine):
 
 def given_runs(count, steps):
     return settings(
-        max_examples=int(os.environ.get("PYGW_EXAMPLES", count)), stateful_step_count=steps, deadline=None,
+        max_examples=int(os.environ.get("PYGW_EXAMPLES", count)), stateful_step_count=steps,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
 

@@ -67,7 +67,7 @@ def metric_samples(served):
     return [one for family in text_string_to_metric_families(text) for one in family.samples]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(HOSTILE, HOSTILE, HOSTILE, HOSTILE), min_size=1, max_size=8))
 @example([(b'q"\\', b"a", b"b", b"c"), (b"/\xff\xc2\x9b", b"%0d%0a", b"\x1b[31m", b"\x01")])
 def test_hostile_calls_are_refused_or_relayed_octet_by_octet(calls):
@@ -139,7 +139,7 @@ def test_the_client_in_the_log_is_the_one_that_the_backend_hears_of(values, show
     run(test)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.text(st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs"]), min_size=1, max_size=60))
 @example(" at both ends ")
 @example("line\r\ngrpc-status: 0\r\n\r\n")
@@ -159,7 +159,7 @@ def test_a_message_of_ours_is_one_field(text):
     run(test)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(HOSTILE, st.sampled_from(AUTHORITY_TAILS))
 @example(b"//evil.example", b"")
 @example(b"\\evil.example", b"")

@@ -407,7 +407,7 @@ async def play_in(world, steps, first):
 
 
 @settings(
-    max_examples=EXAMPLES, deadline=None, derandomize="PYGW_EXAMPLES" not in os.environ, database=None,
+    max_examples=EXAMPLES, derandomize="PYGW_EXAMPLES" not in os.environ, database=None,
     suppress_health_check=list(HealthCheck),
 )
 @given(

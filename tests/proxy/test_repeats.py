@@ -108,7 +108,7 @@ class Client:
         return stream_id
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(CALLS, st.lists(STEPS, min_size=4, max_size=20))
 def test_a_backend_cannot_tell_what_was_repeated(asked, steps):
     async def test():

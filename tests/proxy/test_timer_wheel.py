@@ -139,7 +139,7 @@ class WheelAgainstModel(RuleBasedStateMachine):
 
 
 TestWheelAgainstModel = WheelAgainstModel.TestCase
-TestWheelAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestWheelAgainstModel.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 # ===== single rules =====
