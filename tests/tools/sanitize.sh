@@ -22,7 +22,7 @@ copy=build/sanitize
 mkdir -p $copy
 # Only sources, with their times, so that what did not change is not compiled again.
 tar -cf - --exclude='*.so' --exclude='pygw/*.c' --exclude='__pycache__' --exclude='bench/results' \
-    pygw tests bench examples docs setup.py pyproject.toml | tar -xf - -C $copy
+    pygw tests bench examples docs deploy *.md setup.py pyproject.toml | tar -xf - -C $copy
 cd $copy
 PYGW_DEBUG=1 PYGW_SANITIZE=1 "$python" setup.py --quiet build_ext --inplace --parallel "$(nproc 2> /dev/null || echo 2)"
 
