@@ -32,6 +32,8 @@ REQUEST_TIMEOUT = 10.0  # seconds for a whole request to come in
 IDLE_TIMEOUT = 60.0  # seconds between two requests of a connection
 WRITE_TIMEOUT = 10.0  # seconds for the client to take an answer
 PAGE_TIMEOUT = 20.0  # seconds for a page to be made
+LAST_ANSWERS = 0.5  # seconds that answers may take once the server is to end
+JOINING_TURNS = 5  # of the loop, until asyncio has made a task of what it has accepted
 READ_SIZE = 16384
 
 JSON = "application/json"
@@ -94,6 +96,15 @@ class AdminServer:
         # In the next turn: a connection that this one has accepted is not joined to the server before that, and
         # would be reset.
         loop.call_soon(self._server.close)
+
+    async def finish(self) -> None:
+        """Stop, but answer those who have asked already; LAST_ANSWERS seconds at most."""
+        self.stop_accepting()
+        for _ in range(JOINING_TURNS):
+            await asyncio.sleep(0)
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=LAST_ANSWERS)
+        await self.close()
 
     async def close(self) -> None:
         """Stop, and end all connections."""

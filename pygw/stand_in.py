@@ -7,6 +7,7 @@ what it knows: that the workers live, whether they serve, and since when the con
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -52,10 +53,9 @@ class StandIn:
             await server.start(sock.dup())
 
     async def stop(self) -> None:
-        """Leave the sockets to the control process."""
+        """Leave the sockets to the control process; who has asked us is answered by us."""
         servers, self._servers = self._servers, []
-        for server in servers:
-            await server.close()
+        await asyncio.gather(*(server.finish() for server in servers))
 
     async def healthz(self, request: Request) -> Response:
         """Workers live, which is what a restart of everything would end."""

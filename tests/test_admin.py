@@ -222,6 +222,43 @@ def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch
     serve(test)
 
 
+def test_at_the_end_those_who_have_asked_are_answered() -> None:
+    """Also who was accepted in the very turn in which it ends; who comes later is left to somebody else."""
+
+    async def test() -> None:
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def waits(request: Request) -> Response:
+            asked.set()
+            await may_answer.wait()
+            return Response.text(200, "answered")
+
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            port = sock.getsockname()[1]
+            server = AdminServer({"GET /waits": waits, "GET /hello": hello})
+            client = Client(server, port)
+            await server.start(sock.dup())
+            first = asyncio.create_task(client.get("/waits"))
+            await asked.wait()
+            with socket.create_connection(("127.0.0.1", port)) as late:
+                late.sendall(b"GET /hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                await asyncio.sleep(0)  # the loop looks at its sockets: it is accepted in the next turn, beside the end
+                ended = asyncio.create_task(server.finish())
+                may_answer.set()
+                assert await first == (200, b"answered\n")
+                await ended
+                sock.setblocking(False)
+                try:
+                    waiting, _ = sock.accept()
+                except BlockingIOError:
+                    late.settimeout(5)
+                    assert late.recv(100).startswith(b"HTTP/1.1 200")
+                else:
+                    waiting.close()
+
+    asyncio.run(test())
+
+
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "MAX_CONNECTIONS", 3)
 

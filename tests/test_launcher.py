@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.launcher import GATEWAY, PATIENCE, ROOT, ROUTE, Line, Run, taken_port
+from tests.doubles.launcher import GATEWAY, PATIENCE, ROOT, ROUTE, Line, Probes, Run, taken_port
 
 
 @pytest.fixture
@@ -85,32 +84,6 @@ def replace(path: Path, text: str) -> None:
     scratch = path.with_suffix(".new")
     scratch.write_text(text)
     scratch.rename(path)
-
-
-class Watch:
-    """Probes, as kubelet does, from a thread; a context manager. `answers` has each path with each status it got."""
-
-    def __init__(self, run: Run) -> None:
-        self.answers: set[tuple[str, int]] = set()
-        self._run_to_watch = run
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self._stop.wait(0.05):
-            for path in ("/healthz", "/readyz"):
-                try:
-                    self.answers.add((path, self._run_to_watch.get(path)[0]))
-                except OSError:
-                    self.answers.add((path, 0))
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(PATIENCE)
 
 
 def has_ended(pidfd: int) -> bool:
@@ -313,7 +286,7 @@ def test_a_control_process_with_a_stuck_thread_is_replaced(config: Path, tmp_pat
     environment = {"TEST_CONTROL": "tests.doubles.stuck_control", "TEST_HANG": str(hang)}
     arguments = ("-f", str(config), "--set", "reload_timeout=1")
     stale = "pygw_config_stale_since_timestamp_seconds"
-    with Run(*arguments, environment=environment).ready() as run, run.connect() as line, Watch(run) as watch:
+    with Run(*arguments, environment=environment).ready() as run, run.connect() as line, Probes(run) as probes:
         assert run.metric(stale) == 0
         began, mark = time.time(), run.mark
         hang.touch()
@@ -329,7 +302,7 @@ def test_a_control_process_with_a_stuck_thread_is_replaced(config: Path, tmp_pat
         run.eventually(lambda: run.metric(stale) == 0, "fresh again")
         assert run.metric("pygw_control_restarts_total") >= 1
         assert line.who()["version"] == 2
-    assert watch.answers == {("/healthz", 200), ("/readyz", 200)}
+    assert probes.answers.keys() == {("/healthz", 200), ("/readyz", 200)}
 
 
 def test_nobody_outlives_a_killed_launcher(config: Path) -> None:

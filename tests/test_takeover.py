@@ -17,7 +17,7 @@ from pygw.channel import MAX_FDS
 from pygw.demo.gateway import free_port
 from pygw.errors import StartError
 from pygw.run_directory import SOCKET_NAME, RunDirectory
-from tests.doubles.launcher import GATEWAY, PATIENCE, ROUTE, Line, Run
+from tests.doubles.launcher import GATEWAY, PATIENCE, ROUTE, Line, Probes, Run
 
 SECOND = "  - {name: more, port: 81, protocol: HTTP}\n"
 
@@ -169,6 +169,21 @@ def test_the_admin_address_goes_over(config: Path, run_dir: Path) -> None:
             assert old.get("/readyz") == (200, "ready\n")
             line.say("bye")
             assert old.wait() == 0
+
+
+def test_no_probe_is_lost_when_the_running_instance_ends_at_once(config: Path, run_dir: Path) -> None:
+    """It has no connections that it would wait for, so it ends while probes that it has accepted are under way."""
+    admin = f"127.0.0.1:{free_port()}"
+    with (
+        instance(config, run_dir, "--admin", admin).ready() as old,
+        Probes(old) as probes,
+        successor(config, run_dir, old.port, "--admin", admin).ready() as new,
+    ):
+        assert old.wait() == 0
+        before = probes.answers.total()
+        new.eventually(lambda: probes.answers.total() > before + 20, "asked after it")
+        probes.stop()
+    assert probes.answers.keys() == {("/healthz", 200), ("/readyz", 200)}
 
 
 def test_ports_that_come_and_go(config: Path, run_dir: Path, tmp_path: Path) -> None:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-LAST_ANSWERS = 0.5  # seconds that pages may take once a hang has been found
 LEAVING_GRACE = 2.0  # seconds that giving the lease back may take once the launcher is done; less than its own
 
 
@@ -50,6 +49,7 @@ class Control:
     _servers: list[AdminServer] = field(default_factory=list)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _leaving: asyncio.Task[Any] | None = None  # gives back what this replica holds in the cluster
+    _ending: asyncio.Future[None] | None = None
 
     def on_message(self, message: Message, fds: list[int]) -> None:
         """Carry out one message of the launcher."""
@@ -96,9 +96,7 @@ class Control:
         log.critical("a change of the configuration hangs; the control process is replaced",
                      extra={"limit": "reload_timeout"})  # fmt: skip
         self.pages.keep()
-        for server in self._servers:  # who asks now waits for our successor; who has asked gets an answer
-            server.stop_accepting()
-        asyncio.get_running_loop().call_later(LAST_ANSWERS, os._exit, 1)
+        self.end()
 
     def tell_launcher(self, message: Message, fds: list[int] | None = None) -> None:
         """Send to the launcher; where it is gone, so are we in a moment."""
@@ -182,11 +180,16 @@ class Control:
         return task
 
     def end(self) -> None:
-        """The launcher is gone, or done with us: end, but give the lease back first where that is under way."""
-        if self._leaving is None or self._leaving.done():
-            os._exit(1)
-        self._leaving.add_done_callback(lambda _: os._exit(0))
+        """We must end, mostly since the launcher is gone or done with us; but first answer who has asked, and give the
+        lease back where that is under way."""
         asyncio.get_running_loop().call_later(LEAVING_GRACE, os._exit, 1)
+        self._ending = asyncio.ensure_future(self._end())
+
+    async def _end(self) -> None:
+        await asyncio.gather(*(server.finish() for server in self._servers), return_exceptions=True)
+        if self._leaving is not None:
+            await asyncio.wait({self._leaving})
+        os._exit(1)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

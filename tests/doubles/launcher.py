@@ -17,6 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,40 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class Probes:
+    """Asks for health and readiness again and again, as kubelet does, from a thread; a context manager.
+
+    `answers` has each path with each status that it got: 0 where the connection was refused or reset.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.answers: Counter[tuple[str, int]] = Counter()
+        self._asked = run
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for path in ("/healthz", "/readyz"):
+                try:
+                    status = self._asked.get(path)[0]
+                except OSError:
+                    status = 0
+                self.answers[path, status] += 1
+
+    def __enter__(self) -> Probes:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stop.set()
+        self._thread.join(PATIENCE)
 
 
 @contextlib.contextmanager
