@@ -100,8 +100,8 @@ def with_builds(scenario: Scenario, folders: list[Path]) -> Scenario:
     if scenario.kind in MEASURES_ALONE:
         return scenario
     proxies: list[str | Variant] = []
-    for variant in scenario.variants():
-        proxies.append(variant)
+    for proxy, variant in zip(scenario.proxies, scenario.variants(), strict=True):
+        proxies.append(proxy)
         if variant.proxy == "pygw":
             proxies += [dataclasses.replace(variant, root=folder.resolve()) for folder in folders]
     return dataclasses.replace(scenario, proxies=tuple(proxies))

@@ -188,3 +188,17 @@ def test_a_short_run_beside_the_raw_relay(tmp_path: Path) -> None:
     results = json.loads(samples.read_text())["results"]
     assert set(results) == set(only.split(","))
     assert all(set(by_proxy) == {"tcp", "pygw"} for by_proxy in results.values())
+
+
+def test_another_build_is_measured_behind_each_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "pygw").mkdir()
+    (tmp_path / "pygw" / "__init__.py").touch()
+    plain, beside = (
+        chosen_scenarios(parse_arguments(["--only", "rules-exact,metadata", *options]))
+        for options in ([], ["--beside", str(tmp_path)])
+    )
+    assert [scenario.proxies for scenario in plain] == [
+        scenario.proxies for scenario in SCENARIOS if scenario.name in ("rules-exact", "metadata")
+    ]
+    assert [variant.label for variant in beside[0].variants()][:3] == ["tcp", "pygw", f"pygw, {tmp_path}"]
+    assert len(beside[1].proxies) == 2 * len(plain[1].proxies)
