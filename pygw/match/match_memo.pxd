@@ -46,7 +46,10 @@ cdef inline bint is_memo_of(const MatchMemo* memo, int32_t site, const Request* 
         and memo.path_length == request.path_length
         and memo.authority_length == request.authority_length
         and memcmp(memo.octets, request.path, <size_t>request.path_length) == 0
-        and memcmp(memo.octets + memo.path_length, request.authority, <size_t>request.authority_length) == 0
+        # (NULL where there is none, which memcmp() must not get.)
+        and (request.authority_length == 0 or memcmp(
+            memo.octets + memo.path_length, request.authority, <size_t>request.authority_length
+        ) == 0)
     )
 
 
