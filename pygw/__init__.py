@@ -1,5 +1,7 @@
 """pygw: a gRPC gateway for the Kubernetes Gateway API."""
 
+from pygw.compiled import find_modules
+
 __version__ = "0.1.0"
 
-from pygw import compiled as _  # noqa: F401  (finds the compiled modules)
+find_modules()

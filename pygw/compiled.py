@@ -27,4 +27,7 @@ class CompiledFinder:
         return spec_from_file_location(name, _compiled.__file__, loader=ExtensionFileLoader(name, _compiled.__file__))
 
 
-sys.meta_path.append(CompiledFinder)
+def find_modules() -> None:
+    """Let Python import them: behind all other finders."""
+    if CompiledFinder not in sys.meta_path:
+        sys.meta_path.append(CompiledFinder)
